@@ -1,0 +1,18 @@
+/* http.h - the listeners: libmicrohttpd, routing, limits, TLS; requests become exchanges (dispatch.h). */
+#ifndef XENAPID_HTTP_H
+#define XENAPID_HTTP_H
+
+#include "daemon/conf.h"
+
+/* Starts serving on a listening socket (taken over). kind is "https", "http" or "unix"; address is for the log.
+ * FALSE with *error set. */
+gboolean http_listen(int fd, const char *kind, const char *address, GError **error);
+/* Reads certificate and key again; connections made from now on use them. */
+gboolean http_reload_tls(GError **error);
+/* Stops accepting; finishes what is in flight until the deadline (monotonic milliseconds), then closes. */
+void http_stop(gint64 deadline_ms);
+
+/* A handler for GET, PUT, CONNECT, ... of a path (longest prefix wins, with and without a trailing slash); the
+ * transfer-carrying handlers register here. See http_route.h. */
+
+#endif
