@@ -1,0 +1,29 @@
+# The data model (tables and what is derived from them) and the classes' behaviour: part of the front.
+libfront_a_SOURCES += \
+	xapi-classes/model.h xapi-classes/model_private.h xapi-classes/model_rows.h xapi-classes/handlers.h \
+	xapi-classes/model_tables.c xapi-classes/model_types.c xapi-classes/model_implicit.c \
+	xapi-classes/model_lookup.c xapi-classes/model_describe.c xapi-classes/generic.c
+
+# The rows; one file for each class.
+EXTRA_DIST += \
+	xapi-classes/all.def xapi-classes/errors.def xapi-classes/ACMPolicy.def xapi-classes/Bond.def \
+	xapi-classes/Certificate.def xapi-classes/Cluster.def xapi-classes/Cluster_host.def xapi-classes/DPCI.def \
+	xapi-classes/DR_task.def xapi-classes/DSCSI.def xapi-classes/DSCSI_HBA.def xapi-classes/Feature.def \
+	xapi-classes/GPU_group.def xapi-classes/LVHD.def xapi-classes/Observer.def xapi-classes/PBD.def \
+	xapi-classes/PCI.def xapi-classes/PGPU.def xapi-classes/PIF.def xapi-classes/PIF_metrics.def \
+	xapi-classes/PPCI.def xapi-classes/PSCSI.def xapi-classes/PSCSI_HBA.def xapi-classes/PUSB.def \
+	xapi-classes/PVS_cache_storage.def xapi-classes/PVS_proxy.def xapi-classes/PVS_server.def \
+	xapi-classes/PVS_site.def xapi-classes/Repository.def xapi-classes/SDN_controller.def xapi-classes/SM.def \
+	xapi-classes/SR.def xapi-classes/USB_group.def xapi-classes/VBD.def xapi-classes/VBD_metrics.def \
+	xapi-classes/VDI.def xapi-classes/VGPU.def xapi-classes/VGPU_type.def xapi-classes/VIF.def \
+	xapi-classes/VIF_metrics.def xapi-classes/VLAN.def xapi-classes/VM.def xapi-classes/VMPP.def \
+	xapi-classes/VMSS.def xapi-classes/VM_appliance.def xapi-classes/VM_guest_metrics.def \
+	xapi-classes/VM_metrics.def xapi-classes/VTPM.def xapi-classes/VUSB.def xapi-classes/XSPolicy.def \
+	xapi-classes/auth.def xapi-classes/blob.def xapi-classes/console.def xapi-classes/cpu_pool.def \
+	xapi-classes/crashdump.def xapi-classes/data_source.def xapi-classes/debug.def xapi-classes/event.def \
+	xapi-classes/host.def xapi-classes/host_cpu.def xapi-classes/host_crashdump.def \
+	xapi-classes/host_metrics.def xapi-classes/host_patch.def xapi-classes/message.def xapi-classes/network.def \
+	xapi-classes/network_sriov.def xapi-classes/pool.def xapi-classes/pool_patch.def \
+	xapi-classes/pool_update.def xapi-classes/probe_result.def xapi-classes/role.def xapi-classes/secret.def \
+	xapi-classes/session.def xapi-classes/sr_stat.def xapi-classes/subject.def xapi-classes/task.def \
+	xapi-classes/tunnel.def xapi-classes/user.def xapi-classes/vdi_nbd_server_info.def

@@ -1,7 +1,7 @@
 /* model.h - the data model as tables: classes, fields, messages, types, enums, roles.
  *
- * The rows are written once, in xapi-classes/NAME.def, and read several times with different macros (see model.c and
- * all.def): for the numbers below, for the descriptors, for the handlers' prototypes. Everything here is constant
+ * The rows are written once, in xapi-classes/NAME.def, and read several times with different macros (see all.def, and
+ * model_rows.h for what a row may hold): for the numbers below, for the descriptors, for the handlers' prototypes. Everything here is constant
  * after model_init() and may be read on any thread without a lock. */
 #ifndef XENAPID_MODEL_H
 #define XENAPID_MODEL_H
@@ -18,32 +18,18 @@ typedef struct value *handler_fn(struct call *call);
 
 enum class_id {
 #define CLASS(...) G_PASTE(CLASS_, THIS),
-#define FIELD(...)
-#define MESSAGE(...)
-#define ENUM(...)
-#define KEY_ROLE(...)
 #include "xapi-classes/all.def"
-#undef CLASS
-#undef FIELD
     N_CLASSES,
     CLASS_NONE = N_CLASSES
 };
 
-/* Field numbers count from 0 in each class. */
+/* Field numbers count from 0 in each class: F_VM_uuid, ... up to N_FIELDS_VM. */
 #define FIELD_ID2(class, name) F_##class##_##name
 #define FIELD_ID1(class, name) FIELD_ID2(class, name)
 #define CLASS_BEGIN            enum {
-#define CLASS_END              };
-#define CLASS(...)
-#define FIELD(name, ...) FIELD_ID1(THIS, name),
-#include "xapi-classes/fields.def"
-#undef CLASS
-#undef FIELD
-#undef CLASS_BEGIN
-#undef CLASS_END
-#undef MESSAGE
-#undef ENUM
-#undef KEY_ROLE
+#define FIELD(name, ...)       FIELD_ID1(THIS, name),
+#define CLASS_END              G_PASTE(N_FIELDS_, THIS) };
+#include "xapi-classes/all.def"
 
 /* ---- types ---- */
 
@@ -92,6 +78,7 @@ enum class_flags {
     NO_EVENTS = 1 << 5, /* changes are told to no watcher (session) */
     STORED = 1 << 6,   /* its objects are stored, but only its explicit messages exist (message) */
     API_1_0 = 1 << 7,  /* of the 1.0 API only */
+    NO_BY_NAME = 1 << 8, /* has a name_label, but no get_by_name_label (pool) */
 };
 
 struct field {
@@ -162,12 +149,12 @@ struct class {
     const char *doc;
     enum api_state state;
     guint flags; /* enum class_flags */
-    const struct enum_type *const *enums;
+    const struct enum_type *const *enums; /* NULL-terminated, as are those below by a row without a name */
     struct field *fields;
     const struct message *messages; /* explicit ones */
     const struct key_role *key_roles;
     enum role create_role, destroy_role; /* 0: pool_operator */
-    handler_fn *create, *destroy;   /* replace the generic ones; unbuilt() refuses */
+    handler_fn *create, *destroy;   /* replace the generic ones; unbuilt says that they are not built */
     gboolean create_long, destroy_long; /* these run as tasks */
     const char *destroy_op;         /* operation recorded while destroy runs */
     derive_fn *derive;              /* may be NULL */
@@ -214,8 +201,20 @@ struct value *type_neutral(const struct type *t);
 /* The whole model as one JSON-able value: what --describe-api prints. Heap value. */
 struct value *model_describe(void);
 
+/* An error that calls may answer, and the names of its parameters (errors.def). */
+struct error_row {
+    const char *code;
+    const char *const *params; /* NULL-terminated */
+    const char *doc;
+};
+const struct error_row *model_errors(gsize *n);
+/* NULL for an unknown code. */
+const struct error_row *model_error(const char *code);
+
 /* The handler of every message that is not built: NOT_IMPLEMENTED [its name]. */
 handler_fn unbuilt;
+/* The handler of every message that the API has dropped: MESSAGE_REMOVED. */
+handler_fn removed;
 
 #define NULL_REF "OpaqueRef:NULL"
 gboolean ref_is_null(const char *ref); /* also "" and NULL */
