@@ -88,7 +88,7 @@ static void skip_fraction(const char **p)
     }
 }
 
-/* Seconds since the epoch, perhaps with a fraction and a sign, and nothing else. */
+/* Seconds since the epoch, perhaps with a fraction and a sign, and nothing else: eight digits are not a date. */
 static gboolean parse_epoch(const char *text, gint64 *epoch_seconds)
 {
     char *end;
@@ -106,7 +106,7 @@ static gboolean parse_epoch(const char *text, gint64 *epoch_seconds)
 
 static gboolean take_date(const char **p, gint64 *days)
 {
-    static const guint8 month_days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+    static const guint8 month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     guint year, month, day;
     if (!take_digits(p, 4, &year))
         return FALSE;
@@ -181,6 +181,6 @@ gboolean datetime_parse(const char *text, gint64 *epoch_seconds)
         if (!take_time(&p, &seconds) || !take_zone(&p, &offset) || *p != '\0')
             return FALSE;
     }
-    *epoch_seconds = days * DAY + seconds - offset;
+    *epoch_seconds = CLAMP(days * DAY + seconds - offset, EARLIEST, LATEST);
     return TRUE;
 }

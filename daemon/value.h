@@ -46,7 +46,7 @@ struct value_blob_ops {
 
 struct value {
     guint8 type;     /* enum value_type */
-    guint8 in_arena; /* lives in an arena: refs is not used */
+    guint8 in_arena; /* 1: lives in an arena, 2: static; neither uses refs */
     gint refs;
     union {
         struct {
@@ -82,6 +82,9 @@ void *arena_alloc(struct arena *a, gsize size);
 char *arena_strndup(struct arena *a, const char *s, gsize len);
 /* Bytes handed out since the last reset. */
 gsize arena_used(const struct arena *a);
+/* Takes over a reference: v is unreferenced when the arena is reset or freed. Builders in an arena do this with
+ * the heap values that are put into them. */
+void arena_adopt(struct arena *a, struct value *v);
 
 /* ---- construction: with an arena, in it; with NULL, on the heap with one reference that the caller owns ---- */
 
@@ -142,6 +145,7 @@ struct value *value_get(const struct value *v, const char *key);     /* MAP, bor
 const char *value_get_str(const struct value *v, const char *key, const char *otherwise);
 gboolean value_contains(const struct value *set, const char *s);     /* SET of strings */
 gboolean value_equal(const struct value *a, const struct value *b);  /* deep; BLOBs by identity */
+gboolean value_map_has_duplicates(const struct value *map);          /* a key that comes twice in a MAP */
 
 /* New heap values that differ in one member; the originals stay as they were. */
 struct value *value_set_with(const struct value *set, const char *s);    /* added at the end if not there */
