@@ -2,7 +2,8 @@
 libfront_a_SOURCES += \
 	xapi-classes/model.h xapi-classes/model_private.h xapi-classes/model_rows.h xapi-classes/handlers.h \
 	xapi-classes/model_tables.c xapi-classes/model_types.c xapi-classes/model_implicit.c \
-	xapi-classes/model_lookup.c xapi-classes/model_describe.c xapi-classes/generic.c
+	xapi-classes/model_lookup.c xapi-classes/model_describe.c xapi-classes/generic.c \
+	xapi-classes/expr.c xapi-classes/expr.h
 
 # The rows; one file for each class.
 EXTRA_DIST += \
