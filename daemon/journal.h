@@ -8,6 +8,8 @@
 
 #include "daemon/value.h"
 
+struct journal;
+
 struct journal_change {
     const char *ref;
     const char *class; /* NULL: the object was removed */

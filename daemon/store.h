@@ -73,6 +73,11 @@ struct store *store_open(struct journal *journal, GError **error);
 /* Waits until all commits are durable and closes the journal. No other thread may be using the store. */
 void store_close(struct store *s);
 
+/* Small facts beside the objects, kept by the journal: who we are, the epoch. NULL when absent (or nothing is durable);
+ * the caller frees. Setting returns when the fact is on stable storage. */
+char *store_get_meta(struct store *s, const char *key);
+gboolean store_set_meta(struct store *s, const char *key, const char *value, struct fault *f);
+
 /* A reference to the object's present record, or NULL. ref may be NULL or anything. */
 struct record *store_get(struct store *s, enum class_id class, const char *ref);
 /* The same, whatever the class is. */
