@@ -2,9 +2,17 @@
 noinst_LIBRARIES += libbase.a libfront.a
 libbase_a_SOURCES = \
 	daemon/value.c daemon/value.h \
+	daemon/wire.c daemon/wire.h daemon/peer.c daemon/peer.h \
+	daemon/helper.c daemon/helper.h daemon/control.c daemon/control.h \
+	daemon/conf.c daemon/conf.h daemon/conf_private.h daemon/conf_args.c \
+	daemon/conf_table.c daemon/listen_address.c \
+	daemon/log.c daemon/log.h \
 	daemon/arena.c daemon/datetime.c daemon/fault.c \
 	daemon/codec.c daemon/codec.h daemon/codec-internal.h \
 	daemon/tree.c \
 	daemon/json.c daemon/jsonrpc.c daemon/jsonrpc.h \
 	daemon/xmlrpc.c daemon/xmlrpc.h daemon/xml-writer.c \
 	daemon/xmlrpc-guard.c daemon/xmlrpc-guard.h
+libfront_a_SOURCES = \
+	daemon/store.c daemon/store.h daemon/store-internal.h daemon/record.c daemon/txn.c daemon/mirror.c \
+	daemon/commit.c daemon/changes.c daemon/journal.h daemon/journal_sqlite.c daemon/journal_sqlite.h
