@@ -28,3 +28,4 @@ EXTRA_DIST += \
 	xapi-classes/pool_update.def xapi-classes/probe_result.def xapi-classes/role.def xapi-classes/secret.def \
 	xapi-classes/session.def xapi-classes/sr_stat.def xapi-classes/subject.def xapi-classes/task.def \
 	xapi-classes/tunnel.def xapi-classes/user.def xapi-classes/vdi_nbd_server_info.def
+libfront_a_SOURCES += xapi-classes/task.c
