@@ -43,7 +43,7 @@ struct helper_options {
     void (*connected)(void *data);
     /* The configuration was read again; c is valid until the next call. */
     void (*reload)(const struct conf *c, void *data);
-    /* The helper is about to end: no request is taken from now on, those under way were cancelled. */
+    /* The helper is about to end: no request is read from now on, those under way were cancelled and are waited for. */
     void (*stop)(void *data);
 };
 
