@@ -105,8 +105,6 @@ const char *xmlrpc_guard(const char *text, gsize len)
 {
     struct span s = {text, text + len};
     const char *error = NULL;
-    if (starts_with(s, "\xef\xbb\xbf"))
-        s.p += 3;
     /* UTF-16, UTF-32 and EBCDIC begin with other bytes. */
     if (s.end - s.p < 2 || s.p[1] == '\0' || (*s.p != '<' && !g_ascii_isspace(*s.p)))
         return "not XML";

@@ -458,6 +458,11 @@ static void parser_give_back(struct parser *p)
 
 static enum parse_result parse(struct parser *p, const char *text, gsize len)
 {
+    /* libxml2's push parser does not take a byte order mark in its stride. */
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3;
+        len -= 3;
+    }
     const char *refused = xmlrpc_guard(text, len);
     p->n_levels = 1;
     p->levels[0] = (struct level){NOTHING, 0};
@@ -486,7 +491,9 @@ enum parse_result xmlrpc_parse_request(struct arena *a, const char *text, gsize 
     p->arena = a;
     p->fragment = FALSE;
     tree_init(&p->tree, a, limits, 1);
-    *req = (struct rpc_request){.result = parse(p, text, len), .method = p->method, .error = p->error};
+    *req = (struct rpc_request){.result = parse(p, text, len)};
+    req->method = p->method;
+    req->error = p->error;
     if (req->result == PARSE_OK && p->tree.root != NULL) {
         req->args = p->tree.root->u.set.v;
         req->n_args = p->tree.root->u.set.n;
