@@ -1,0 +1,95 @@
+/* storage.h - storage repositories as the backends see them: a driver per SR type, a table of attached SRs, and the
+ * handlers of sr.* and vdi.* that every backend puts into its method table (docs/backend-protocol.md).
+ *
+ * What a driver makes is whole or not there: it works under temporary names, syncs, and renames last, so that a crash
+ * leaves at most a leftover that the next attach or scan removes. An image that a domain may write to must not be
+ * snapshotted, copied or resized through here: the front sees to that (VDI_IN_USE). */
+#ifndef XENAPID_STORAGE_H
+#define XENAPID_STORAGE_H
+
+#include "daemon/helper.h"
+#include "daemon/value.h"
+
+#define STORAGE_UUID_LEN 36
+
+/* How a long operation tells and is told: all of it may be NULL. */
+struct storage_job {
+    gint *cancel; /* becomes nonzero when the caller gave up; the operation ends with TASK_CANCELLED */
+    void (*progress)(double fraction, void *data);
+    void *data;
+};
+
+struct storage_vdi {
+    char uuid[STORAGE_UUID_LEN + 1];
+    char parent[STORAGE_UUID_LEN + 1]; /* of the image that it is a difference to; "" when none */
+    char *location;
+    const char *type; /* "raw", "qcow2"; static */
+    gint64 virtual_size, physical_utilisation;
+    gboolean read_only;
+    struct value *sm_config; /* a MAP or NULL */
+};
+void storage_vdi_clear(struct storage_vdi *v);
+/* For GPtrArrays of them. v may be NULL. */
+void storage_vdi_free(struct storage_vdi *v);
+
+struct storage_space {
+    gint64 physical_size, physical_utilisation, virtual_allocation;
+};
+
+/* One SR type. Every function answers FALSE (attach: NULL) with *f set when it fails, has then changed nothing, and may
+ * be called on any thread; sr is what attach answered and lives until detach, which is only called when no other
+ * function runs on it. uuids were checked to be uuids. new names a VDI that must not exist yet. */
+struct storage_driver {
+    const char *type, *name, *description;
+    const char *const *capabilities;  /* NULL-terminated: SR_PROBE, VDI_CREATE, ... */
+    const char *const *configuration; /* NULL-terminated pairs: key of device_config, what it means */
+
+    /* On a medium that is not attached. */
+    gboolean (*create)(const char *uuid, struct value *device_config, gint64 size, struct fault *f);
+    gboolean (*destroy)(const char *uuid, struct value *device_config, struct fault *f);
+    /* Adds to srs one MAP {sr, device_config, ...} for each SR found there. */
+    gboolean (*probe)(struct value *device_config, struct value_builder *srs, struct fault *f);
+
+    void *(*attach)(const char *uuid, struct value *device_config, struct fault *f);
+    void (*detach)(void *sr);
+
+    /* Appends a struct storage_vdi for each VDI; cleans up what crashes left. */
+    gboolean (*scan)(void *sr, GPtrArray *vdis, struct fault *f);
+    gboolean (*stat)(void *sr, struct storage_space *space, struct fault *f);
+
+    /* Each fills *out, which the caller clears; NULL functions answer SR_OPERATION_NOT_SUPPORTED. */
+    gboolean (*vdi_create)(void *sr, const char *vdi, gint64 virtual_size, const char *type, struct value *sm_config,
+                           struct storage_vdi *out, struct fault *f);
+    gboolean (*vdi_destroy)(void *sr, const char *vdi, struct fault *f);
+    gboolean (*vdi_clone)(void *sr, const char *vdi, const char *new, const struct storage_job *job,
+                          struct storage_vdi *out, struct fault *f);
+    gboolean (*vdi_snapshot)(void *sr, const char *vdi, const char *new, const struct storage_job *job,
+                             struct storage_vdi *out, struct fault *f);
+    /* Makes new, a whole image of its own, in sr from the file path of the given format; into: new exists, is replaced
+     * by the copy and keeps its type and at least its size. */
+    gboolean (*vdi_copy)(void *sr, const char *new, gboolean into, const char *path, const char *format,
+                         const struct storage_job *job, struct storage_vdi *out, struct fault *f);
+    gboolean (*vdi_resize)(void *sr, const char *vdi, gint64 virtual_size, struct storage_vdi *out, struct fault *f);
+    gboolean (*vdi_stat)(void *sr, const char *vdi, struct storage_vdi *out, struct fault *f);
+    /* Where the VDI's image is and what it is, for whoever opens it (a domain's disk backend, vdi_copy): *path is the
+     * caller's to free. */
+    gboolean (*vdi_path)(void *sr, const char *vdi, char **path, const char **format, struct fault *f);
+};
+
+extern const struct storage_driver storage_file_driver; /* images in a directory */
+extern const struct storage_driver storage_iso_driver;  /* a directory of .iso files, read-only */
+
+/* The handlers, ended by {NULL, NULL}: a backend copies them into its table. Any thread. */
+extern const struct helper_method storage_methods[];
+
+/* An attached SR's VDI as a file: SR_NOT_ATTACHED [sr], VDI_MISSING [sr, vdi]. *path is the caller's to free. */
+gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const char **format, struct fault *f);
+
+/* 36 characters, hexadecimal and dashes: safe as part of a file name. text may be NULL. */
+gboolean storage_uuid_is_valid(const char *text);
+/* Sixteen bytes as a uuid of that version. */
+void storage_uuid_format(const guint8 bytes[16], int version, char uuid[STORAGE_UUID_LEN + 1]);
+/* A random one. */
+void storage_uuid_new(char uuid[STORAGE_UUID_LEN + 1]);
+
+#endif
