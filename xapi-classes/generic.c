@@ -223,15 +223,20 @@ static gboolean set_from_record(struct call *c, struct txn *t, const char *ref, 
     return TRUE;
 }
 
+struct value *generic_create_in(struct call *c, struct txn *t)
+{
+    const char *ref = txn_create(t, c->msg->class->id, NULL, NULL);
+    return set_from_record(c, t, ref, call_arg(c, 0)) ? value_string(NULL, ref) : NULL;
+}
+
 struct value *generic_create(struct call *c)
 {
     struct txn *t = txn_begin(the_store());
-    const char *ref = txn_create(t, c->msg->class->id, NULL, NULL);
-    if (!set_from_record(c, t, ref, call_arg(c, 0))) {
+    struct value *result = generic_create_in(c, t);
+    if (!result) {
         txn_abort(t);
         return NULL;
     }
-    struct value *result = value_string(NULL, ref);
     call_commit(c, t);
     return result;
 }

@@ -1,0 +1,42 @@
+/* start.h - from an empty or loaded store to a host that is true: what happens before the first request is served. */
+#ifndef XENAPID_START_H
+#define XENAPID_START_H
+
+#include "daemon/store.h"
+
+/* Brings the records in line with the world, in this order: roles, the host (host_start), its storage, its domains.
+ * Call once, when the store is open, the tasks and the backend's peer are up. Blocks for as long as the backend takes to
+ * answer, a few seconds at most: when it does not, the host is shown as not live and it is done when the backend comes. */
+void classes_start(void);
+/* The backend came (back) or was lost: peer_state_fn of its peer. Reconciles on a worker. */
+void classes_backend_state(gboolean up, void *unused);
+/* A notification of the backend: peer_notify_fn. */
+void classes_notify(const char *method, struct value *params, void *unused);
+
+/* ---- the parts ---- */
+
+/* host_records.c: makes or updates pool, host, metrics, CPUs, networks, PIFs and the control domain from host.info. */
+void host_update(struct value *info);
+void host_set_live(gboolean live);
+void host_metrics_update(struct value *metrics); /* host.changed */
+/* The one host of this daemon; NULL_REF before host_update. Interned. */
+const char *host_ref(void);
+const char *pool_ref(void);
+
+/* storage_start.c: the drivers' SM records, the default SR of a new host, PBDs plugged again as tasks of their own. */
+void storage_start(void);
+void storage_backend_up(void); /* a new backend process has nothing attached */
+void storage_changed(struct value *params); /* sr.changed */
+
+/* vm_watch.c: domains. */
+void vms_reconcile(void);
+void vms_notify(const char *method, struct value *params);
+/* Starts those that auto_power_on asks for, after the first reconciliation of a freshly booted host. */
+void vms_autostart(void);
+/* sim_fill.c: [sim] vms=N. */
+void sim_fill(void);
+
+/* auth/roles.c, subjects */
+void roles_start(void);
+
+#endif
