@@ -322,7 +322,8 @@ static gboolean read_text(struct reader *r)
 struct value *json_read(struct arena *a, const char *text, gsize len, const struct codec_limits *limits,
                         guint more_depth, const char **error)
 {
-    struct reader r = {.p = (const guchar *) text, .end = (const guchar *) text + len};
+    const guchar *start = (const guchar *) (len > 0 ? text : "");
+    struct reader r = {.p = start, .end = start + len};
     tree_init(&r.tree, a, limits, more_depth);
     if (read_text(&r))
         return r.tree.root;

@@ -10,6 +10,8 @@
 /* What is built is later copied and freed recursively. */
 #define MOST_DEPTH 1000
 
+#define FIRST_ITEMS 16
+
 void tree_init(struct tree *t, struct arena *a, const struct codec_limits *limits, guint more_depth)
 {
     *t = (struct tree){.arena = a};
@@ -23,15 +25,16 @@ void tree_init(struct tree *t, struct arena *a, const struct codec_limits *limit
         t->limits.string_length = DEFAULT_STRING_LENGTH;
     t->limits.depth = MIN(t->limits.depth, MOST_DEPTH) + more_depth;
     t->frames = arena_alloc(a, t->limits.depth * sizeof(t->frames[0]));
+    t->room = FIRST_ITEMS;
+    t->stack = arena_alloc(a, t->room * sizeof(t->stack[0]));
 }
 
 static void tree_push(struct tree *t, struct value *v)
 {
     if (t->n == t->room) {
-        gsize room = t->room > 0 ? 2 * t->room : 16;
+        gsize room = 2 * t->room;
         struct value **stack = arena_alloc(t->arena, room * sizeof(stack[0]));
-        if (t->n > 0)
-            memcpy(stack, t->stack, t->n * sizeof(stack[0]));
+        memcpy(stack, t->stack, t->n * sizeof(stack[0]));
         t->stack = stack;
         t->room = room;
     }

@@ -463,7 +463,7 @@ static enum parse_result parse(struct parser *p, const char *text, gsize len)
         text += 3;
         len -= 3;
     }
-    const char *refused = xmlrpc_guard(text, len);
+    const char *refused = len > 0 ? xmlrpc_guard(text, len) : "empty";
     p->n_levels = 1;
     p->levels[0] = (struct level){NOTHING, 0};
     p->result = PARSE_OK;

@@ -137,6 +137,7 @@ static void test_json_values(void)
         g_assert_null(json_parse(NULL, bad[i], strlen(bad[i]), NULL, &error));
         g_assert_nonnull(error);
     }
+    g_assert_null(json_parse(NULL, NULL, 0, NULL, NULL));
     g_assert_null(json_parse(NULL, "[\0]", 3, NULL, NULL));
     g_assert_null(json_parse(NULL, "\"a\0b\"", 5, NULL, NULL));
     g_assert_null(json_parse(NULL, "1\0", 2, NULL, NULL));

@@ -343,6 +343,7 @@ static void test_xml_fragment(void)
     g_autofree char *again = xmlrpc_value_text(v);
     g_assert_cmpstr(again, ==, text);
     g_assert_null(xmlrpc_parse_value("", 0));
+    g_assert_null(xmlrpc_parse_value(NULL, 0));
     g_assert_null(xmlrpc_parse_value("OpaqueRef:1", 11));
     g_assert_null(xmlrpc_parse_value("<value>", 7));
     g_assert_null(xmlrpc_parse_value("<value/><value/>", 16));

@@ -1,0 +1,19 @@
+# The libFuzzer targets. They need clang, and the libraries they test built with coverage:
+#   configure --enable-fuzzers --enable-sanitizers=address,undefined CC=clang CFLAGS='-g -O1 -fsanitize=fuzzer-no-link'
+#   make tests/fuzz/fuzz-xmlrpc tests/fuzz/fuzz-jsonrpc
+#   tests/fuzz/fuzz-xmlrpc -dict=.../tests/fuzz/xmlrpc.dict -max_total_time=60 work/ .../tests/fuzz/corpus/xmlrpc/
+# -fsanitize=fuzzer goes to the linker alone: it brings main().
+fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz-xmlrpc tests/fuzz/fuzz-jsonrpc
+tests_fuzz_fuzz_xmlrpc_SOURCES = tests/fuzz/fuzz-xmlrpc.c
+tests_fuzz_fuzz_xmlrpc_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_xmlrpc_LDADD = $(BASE_LIBS)
+# jansson is the oracle of the JSON reader, and of use to nothing else.
+tests_fuzz_fuzz_jsonrpc_SOURCES = tests/fuzz/fuzz-jsonrpc.c
+tests_fuzz_fuzz_jsonrpc_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+tests_fuzz_fuzz_jsonrpc_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_jsonrpc_LDADD = $(BASE_LIBS) $(JANSSON_LIBS)
+endif
+
+EXTRA_DIST += tests/fuzz/xmlrpc.dict tests/fuzz/jsonrpc.dict tests/fuzz/corpus
