@@ -1,11 +1,12 @@
 /* xmlrpc-guard.c - refuses documents that libxml2 would read but should not be given: character sets that need
- * iconv, document types, and tags with so many attributes that checking them takes quadratic time. */
+ * iconv, invalid UTF-8, document types, and tags with so many attributes that checking them takes quadratic time. */
 #include "daemon/xmlrpc-guard.h"
 
 #include <string.h>
 
 #define DECLARATION_LENGTH 256
 #define TAG_LENGTH         1024
+#define LATIN1             "ISO-8859-1"
 
 struct span {
     const char *p, *end;
@@ -35,18 +36,20 @@ static void skip_space(struct span *s)
 }
 
 /* libxml2 reads these by itself; for others it would load a converter that the document chooses. */
-static gboolean is_known_encoding(const char *name, gsize len)
+static gboolean is_known_encoding(const char *name, gsize len, gboolean *utf8)
 {
-    static const char *const known[] = {"UTF-8", "UTF8", "US-ASCII", "ASCII", "ISO-8859-1"};
+    static const char *const known[] = {"UTF-8", "UTF8", "US-ASCII", "ASCII", LATIN1};
     for (guint i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (strlen(known[i]) == len && g_ascii_strncasecmp(known[i], name, len) == 0)
+        if (strlen(known[i]) == len && g_ascii_strncasecmp(known[i], name, len) == 0) {
+            *utf8 = !g_str_equal(known[i], LATIN1);
             return TRUE;
+        }
     }
     return FALSE;
 }
 
 /* The encoding in <?xml ... encoding="..."?>, if there is one, is a known one. */
-static gboolean declaration_is_good(struct span s)
+static gboolean declaration_is_good(struct span s, gboolean *utf8)
 {
     struct span rest = s;
     rest.end = s.p + MIN(s.end - s.p, DECLARATION_LENGTH);
@@ -63,7 +66,7 @@ static gboolean declaration_is_good(struct span s)
     if (quote != '"' && quote != '\'')
         return FALSE;
     const char *name = s.p, *close = memchr(name, quote, (gsize) (s.end - name));
-    return close != NULL && is_known_encoding(name, (gsize) (close - name));
+    return close != NULL && is_known_encoding(name, (gsize) (close - name), utf8);
 }
 
 /* s begins with a start tag. Moves behind it. */
@@ -105,11 +108,15 @@ const char *xmlrpc_guard(const char *text, gsize len)
 {
     struct span s = {text, text + len};
     const char *error = NULL;
+    gboolean utf8 = TRUE;
     /* UTF-16, UTF-32 and EBCDIC begin with other bytes. */
     if (s.end - s.p < 2 || s.p[1] == '\0' || (*s.p != '<' && !g_ascii_isspace(*s.p)))
         return "not XML";
-    if (starts_with(s, "<?xml") && !declaration_is_good(s))
+    if (starts_with(s, "<?xml") && !declaration_is_good(s, &utf8))
         return "bad XML declaration or unknown encoding";
+    /* libxml2 lets overlong sequences pass in CDATA sections. */
+    if (utf8 && !g_utf8_validate_len(text, len, NULL))
+        return "invalid UTF-8";
     while (error == NULL && s.p < s.end && (s.p = memchr(s.p, '<', (gsize) (s.end - s.p))) != NULL)
         error = guard_markup(&s);
     return error;

@@ -133,7 +133,7 @@ static void test_json_values(void)
     }
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
         const char *error = NULL;
-        g_test_message("%s", bad[i]);
+        g_test_message("case %u", i);
         g_assert_null(json_parse(NULL, bad[i], strlen(bad[i]), NULL, &error));
         g_assert_nonnull(error);
     }
