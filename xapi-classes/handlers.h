@@ -10,9 +10,24 @@
 
 /* ---- CREATED_BY, DESTROYED_BY ---- */
 
+handler_fn network_create, network_destroy;
+
+handler_fn subject_create;
+handler_fn subject_destroy;
+
+/* ---- FIELDS_BY, RECORD_BY, BY_UUID_BY, BY_NAME_BY ---- */
+
+handler_fn session_get;
+handler_fn session_get_record;
+handler_fn session_get_by_uuid;
+handler_fn role_get;
+handler_fn role_get_record;
+handler_fn role_get_by_uuid;
+handler_fn role_get_by_name_label;
+
 /* ---- GETTER, SETTER, ADDER, REMOVER ---- */
 
-/* ---- DERIVE ---- */
+/* DERIVE: see operation.h. */
 
 /* ---- the implicit messages (generic.c) ---- */
 
@@ -31,5 +46,9 @@ handler_fn generic_get_by_name_label;
 handler_fn generic_get_record;
 handler_fn generic_create;
 handler_fn generic_destroy;
+
+/* What generic_create does, inside a transaction of the caller's, for classes that check or complete the new object.
+ * Answers its reference (heap), or NULL with c's fault set; the caller commits or aborts. */
+struct value *generic_create_in(struct call *c, struct txn *t);
 
 #endif

@@ -31,3 +31,5 @@ EXTRA_DIST += \
 libfront_a_SOURCES += xapi-classes/task.c
 libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/host_records.c xapi-classes/host.c \
 	xapi-classes/network.c xapi-classes/message.c xapi-classes/sim_fill.c
+libfront_a_SOURCES += xapi-classes/session.c xapi-classes/subject.c xapi-classes/role.c xapi-classes/auth.c \
+	xapi-classes/ask_auth.h

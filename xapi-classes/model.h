@@ -154,7 +154,9 @@ struct class {
     const struct message *messages; /* explicit ones */
     const struct key_role *key_roles;
     enum role create_role, destroy_role; /* 0: pool_operator */
+    enum role read_role;            /* of all that reads its objects; 0: read_only */
     handler_fn *create, *destroy;   /* replace the generic ones; unbuilt says that they are not built */
+    handler_fn *get_field, *get_record, *get_by_uuid, *get_by_name; /* likewise; get_field is every get_X */
     gboolean create_long, destroy_long; /* these run as tasks */
     const char *destroy_op;         /* operation recorded while destroy runs */
     derive_fn *derive;              /* may be NULL */

@@ -68,6 +68,11 @@
 
 #define CREATED_BY(h)   .create = h
 #define DESTROYED_BY(h) .destroy = h
+#define FIELDS_BY(h)    .get_field = h
+#define RECORD_BY(h)    .get_record = h
+#define BY_UUID_BY(h)   .get_by_uuid = h
+#define BY_NAME_BY(h)   .get_by_name = h
+#define READ_ROLE(x)    .read_role = ROLE_##x
 #define CREATE_LONG     .create_long = TRUE
 #define DESTROY_LONG    .destroy_long = TRUE
 #define DESTROY_OP(x)   .destroy_op = #x
