@@ -19,3 +19,11 @@ libfront_a_SOURCES = \
 	daemon/clock.c daemon/clock.h daemon/call.c daemon/call.h daemon/call-private.h \
 	daemon/dispatch.c daemon/dispatch.h daemon/dispatch-private.h daemon/system.c \
 	daemon/task.c daemon/task_queue.c daemon/task.h daemon/task-private.h daemon/event.c daemon/event.h
+
+# The supervisor: root, so it links nothing but what it needs.
+sbin_PROGRAMS += xenapid
+xenapid_SOURCES = \
+	daemon/main.c daemon/supervisor.c daemon/supervisor.h daemon/child.c daemon/child.h \
+	daemon/spawn.c daemon/spawn.h daemon/listen.c daemon/listen.h daemon/notify.c daemon/notify.h
+xenapid_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
+xenapid_LDADD = libbase.a $(GLIB_LIBS) $(SYSTEMD_LIBS) -lpthread -lm
