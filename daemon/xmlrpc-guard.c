@@ -21,11 +21,10 @@ static gboolean starts_with(struct span s, const char *text)
 /* Moves behind the next text; FALSE when there is none. */
 static gboolean skip_past(struct span *s, const char *text)
 {
-    gsize len = strlen(text);
-    const char *found = memmem(s->p, (gsize) (s->end - s->p), text, len);
+    const char *found = g_strstr_len(s->p, s->end - s->p, text);
     if (found == NULL)
         return FALSE;
-    s->p = found + len;
+    s->p = found + strlen(text);
     return TRUE;
 }
 
