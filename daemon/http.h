@@ -9,7 +9,9 @@
 gboolean http_listen(int fd, const char *kind, const char *address, GError **error);
 /* Reads certificate and key again; connections made from now on use them. */
 gboolean http_reload_tls(GError **error);
-/* Stops accepting; finishes what is in flight until the deadline (monotonic milliseconds), then closes. */
+/* Stops accepting and closes idle connections; those that are busy close after their answer. */
+void http_quiesce(void);
+/* Waits until what is in flight is answered, until the deadline (monotonic milliseconds), then closes the rest. */
 void http_stop(gint64 deadline_ms);
 
 /* A handler for GET, PUT, CONNECT, ... of a path (longest prefix wins, with and without a trailing slash); the

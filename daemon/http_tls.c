@@ -1,0 +1,144 @@
+/* http_tls.c - the certificate: read from where the configuration says, or made at first start; replaced while we run.
+ */
+#include "config.h"
+
+#include <string.h>
+
+#include "daemon/call.h"
+#include "daemon/clock.h"
+#include "daemon/http-internal.h"
+#include "daemon/tls-self-signed.h"
+
+#define CHAIN_MOST 16
+/* No handshake that began with the pair before lasts longer: the header's deadline ends it. */
+#define RETIRE_MS (2 * 3600 * 1000)
+
+struct pair {
+    gnutls_pcert_st chain[CHAIN_MOST];
+    guint n;
+    gnutls_privkey_t key;
+};
+
+static GMutex lock;
+static struct pair *current;
+
+static void pair_free(void *data)
+{
+    struct pair *p = data;
+    for (guint i = 0; i < p->n; i++)
+        gnutls_pcert_deinit(&p->chain[i]);
+    if (p->key)
+        gnutls_privkey_deinit(p->key);
+    g_free(p);
+}
+typedef struct pair pair;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(pair, pair_free)
+
+static gboolean fail(GError **error, const char *file, const char *what)
+{
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s: %s", file, what);
+    return FALSE;
+}
+
+/* Whether the key is the first certificate's. */
+static gboolean pair_fits(const struct pair *p)
+{
+    guint8 of_cert[64], of_key[64];
+    gsize n_cert = sizeof of_cert, n_key = sizeof of_key;
+    gnutls_pubkey_t pub;
+    if (gnutls_pubkey_init(&pub) != 0)
+        return FALSE;
+    gboolean fits = gnutls_pubkey_import_privkey(pub, p->key, 0, 0) == 0 &&
+                    gnutls_pubkey_get_key_id(pub, GNUTLS_KEYID_USE_SHA256, of_key, &n_key) == 0 &&
+                    gnutls_pubkey_get_key_id(p->chain[0].pubkey, GNUTLS_KEYID_USE_SHA256, of_cert, &n_cert) == 0 &&
+                    n_cert == n_key && memcmp(of_cert, of_key, n_key) == 0;
+    gnutls_pubkey_deinit(pub);
+    return fits;
+}
+
+static gboolean read_key(struct pair *p, const char *file, GError **error)
+{
+    g_autofree char *text = NULL;
+    gsize len;
+    if (!g_file_get_contents(file, &text, &len, error))
+        return FALSE;
+    gnutls_datum_t datum = {(guint8 *) text, len};
+    gnutls_privkey_init(&p->key);
+    int rc = gnutls_privkey_import_x509_raw(p->key, &datum, GNUTLS_X509_FMT_PEM, NULL, 0);
+    explicit_bzero(text, len);
+    return rc == 0 || fail(error, file, gnutls_strerror(rc));
+}
+
+static struct pair *pair_read(const char *cert, const char *key, GError **error)
+{
+    g_autofree char *text = NULL;
+    gsize len;
+    if (!g_file_get_contents(cert, &text, &len, error))
+        return NULL;
+    g_autoptr(pair) p = g_new0(struct pair, 1);
+    gnutls_datum_t datum = {(guint8 *) text, len};
+    guint n = CHAIN_MOST;
+    int rc = gnutls_pcert_list_import_x509_raw(p->chain, &n, &datum, GNUTLS_X509_FMT_PEM, 0);
+    if (rc != 0) {
+        fail(error, cert, gnutls_strerror(rc));
+        return NULL;
+    }
+    p->n = n;
+    if (!read_key(p, key, error))
+        return NULL;
+    if (!pair_fits(p)) {
+        fail(error, key, "is not the key of the certificate");
+        return NULL;
+    }
+    return g_steal_pointer(&p);
+}
+
+/* Our own pair: made when there is none, and again when a crash left a half of it. */
+static struct pair *own_pair(const char *dir, GError **error)
+{
+    g_autofree char *cert = g_build_filename(dir, "tls-cert.pem", NULL);
+    g_autofree char *key = g_build_filename(dir, "tls-key.pem", NULL);
+    g_autoptr(GError) why = NULL;
+    struct pair *p = pair_read(cert, key, &why);
+    if (p)
+        return p;
+    if (g_file_test(cert, G_FILE_TEST_EXISTS) && g_file_test(key, G_FILE_TEST_EXISTS))
+        g_warning("The certificate is made anew: %s", why->message);
+    return tls_self_signed(cert, key, error) ? pair_read(cert, key, error) : NULL;
+}
+
+gboolean tls_load(GError **error)
+{
+    const struct conf *conf = the_conf();
+    struct pair *p;
+    if (conf->tls_cert && conf->tls_cert[0])
+        p = pair_read(conf->tls_cert, conf->tls_key && conf->tls_key[0] ? conf->tls_key : conf->tls_cert, error);
+    else
+        p = own_pair(conf->state_dir, error);
+    if (!p)
+        return FALSE;
+
+    g_mutex_lock(&lock);
+    struct pair *before = current;
+    current = p;
+    g_mutex_unlock(&lock);
+    if (before)
+        clock_after(RETIRE_MS, pair_free, before);
+    return TRUE;
+}
+
+int tls_certificate(gnutls_session_t session, const gnutls_datum_t *ca, int n_ca,
+                    const gnutls_pk_algorithm_t *algorithms, int n_algorithms, gnutls_pcert_st **chain,
+                    unsigned int *chain_length, gnutls_privkey_t *key)
+{
+    (void) session;
+    (void) ca;
+    (void) n_ca;
+    (void) algorithms;
+    (void) n_algorithms;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    *chain = current->chain;
+    *chain_length = current->n;
+    *key = current->key;
+    return 0;
+}
