@@ -11,8 +11,8 @@ libbase_a_SOURCES = \
 	daemon/codec.c daemon/codec.h daemon/codec-internal.h \
 	daemon/tree.c \
 	daemon/json.c daemon/jsonrpc.c daemon/jsonrpc.h \
-	daemon/xmlrpc.c daemon/xmlrpc.h daemon/xml-writer.c \
-	daemon/xmlrpc-guard.c daemon/xmlrpc-guard.h
+	daemon/xmlrpc.c daemon/xmlrpc.h daemon/xml_writer.c \
+	daemon/xmlrpc_guard.c daemon/xmlrpc_guard.h
 libfront_a_SOURCES = \
 	daemon/store.c daemon/store.h daemon/store-internal.h daemon/record.c daemon/txn.c daemon/mirror.c \
 	daemon/commit.c daemon/changes.c daemon/journal.h daemon/journal_sqlite.c daemon/journal_sqlite.h \

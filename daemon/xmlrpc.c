@@ -2,7 +2,7 @@
  * One parser per thread is kept and used again; after a document that it refused it is replaced. */
 #include "daemon/codec-internal.h"
 #include "daemon/xmlrpc.h"
-#include "daemon/xmlrpc-guard.h"
+#include "daemon/xmlrpc_guard.h"
 
 #include <libxml/parser.h>
 #include <math.h>

@@ -1,4 +1,4 @@
-/* xmlrpc-guard.h - what is refused in a document before libxml2 sees it. */
+/* xmlrpc_guard.h - what is refused in a document before libxml2 sees it. */
 #ifndef XENAPID_XMLRPC_GUARD_H
 #define XENAPID_XMLRPC_GUARD_H
 

@@ -1,4 +1,4 @@
-/* xml-writer.c - values and replies as XML-RPC text, without a byte between elements. */
+/* xml_writer.c - values and replies as XML-RPC text, without a byte between elements. */
 #include "daemon/codec-internal.h"
 #include "daemon/xmlrpc.h"
 

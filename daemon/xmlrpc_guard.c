@@ -1,6 +1,6 @@
-/* xmlrpc-guard.c - refuses documents that libxml2 would read but should not be given: character sets that need
+/* xmlrpc_guard.c - refuses documents that libxml2 would read but should not be given: character sets that need
  * iconv, invalid UTF-8, document types, and tags with so many attributes that checking them takes quadratic time. */
-#include "daemon/xmlrpc-guard.h"
+#include "daemon/xmlrpc_guard.h"
 
 #include <string.h>
 
