@@ -6,15 +6,18 @@
 
 static const struct type type_void = {TYPE_VOID}, type_string = {TYPE_STRING};
 
-/* Built once and kept for the life of the process, as the rows are. */
-static const struct type *new_type(enum type_kind kind, enum class_id class, const struct type *key,
-                                   const struct type *elem)
+/* The types that have a class in them. */
+static struct class_types {
+    struct type ref, record, refs, records;
+} class_types[N_CLASSES];
+
+static struct class_types *init_types(enum class_id id)
 {
-    struct type *t = g_new0(struct type, 1);
-    t->kind = kind;
-    t->class = class;
-    t->key = key;
-    t->elem = elem;
+    struct class_types *t = &class_types[id];
+    t->ref = (struct type){TYPE_REF, .class = id};
+    t->record = (struct type){TYPE_RECORD, .class = id};
+    t->refs = (struct type){TYPE_SET, .elem = &t->ref};
+    t->records = (struct type){TYPE_MAP, .key = &t->ref, .elem = &t->record};
     return t;
 }
 
@@ -58,8 +61,8 @@ static struct message *derive(struct derivation *d, const char *prefix, const st
 
 static void reading(struct message *m)
 {
-    m->role = ROLE_read_only;
-    m->client_cert = TRUE;
+    m->role = m->class->read_role ? m->class->read_role : ROLE_read_only;
+    m->client_cert = !m->class->read_role;
 }
 
 static void writing(struct message *m)
@@ -88,9 +91,16 @@ static void derive_set_writers(struct derivation *d, const struct field *f)
                    "value", NULL));
 }
 
+static handler_fn *getter_of(const struct class *class, const struct field *f)
+{
+    if (f->getter)
+        return f->getter;
+    return class->get_field ? class->get_field : generic_get;
+}
+
 static void derive_field(struct derivation *d, const struct field *f)
 {
-    reading(derive(d, "get_", f, f->getter ? f->getter : generic_get, f->type, f->doc, d->ref, "self", NULL));
+    reading(derive(d, "get_", f, getter_of(d->class, f), f->type, f->doc, d->ref, "self", NULL));
     if (f->qualifier != RW)
         return;
     writing(derive(d, "set_", f, f->setter ? f->setter : generic_set, &type_void, "Sets the field", d->ref, "self",
@@ -103,12 +113,14 @@ static void derive_field(struct derivation *d, const struct field *f)
 
 static void derive_finders(struct derivation *d)
 {
-    reading(derive(d, "get_record", NULL, generic_get_record, d->record, "Returns all fields of one object", d->ref,
-                   "self", NULL));
-    reading(derive(d, "get_by_uuid", NULL, generic_get_by_uuid, d->ref, "Finds the object that has the given UUID",
-                   &type_string, "uuid", NULL));
-    if (d->class->name_field >= 0 && !(d->class->flags & NO_BY_NAME))
-        reading(derive(d, "get_by_name_label", NULL, generic_get_by_name_label, d->refs,
+    const struct class *class = d->class;
+    reading(derive(d, "get_record", NULL, class->get_record ? class->get_record : generic_get_record, d->record,
+                   "Returns all fields of one object", d->ref, "self", NULL));
+    reading(derive(d, "get_by_uuid", NULL, class->get_by_uuid ? class->get_by_uuid : generic_get_by_uuid, d->ref,
+                   "Finds the object that has the given UUID", &type_string, "uuid", NULL));
+    if (class->name_field >= 0 && !(class->flags & NO_BY_NAME))
+        reading(derive(d, "get_by_name_label", NULL,
+                       class->get_by_name ? class->get_by_name : generic_get_by_name_label, d->refs,
                        "Finds all objects that have the given name", &type_string, "label", NULL));
 }
 
@@ -148,11 +160,8 @@ void model_derive_messages(const struct class *class, GPtrArray *all)
 {
     if (!(class->flags & OBJECT))
         return;
-    struct derivation d = {.class = class, .all = all};
-    d.ref = new_type(TYPE_REF, class->id, NULL, NULL);
-    d.record = new_type(TYPE_RECORD, class->id, NULL, NULL);
-    d.refs = new_type(TYPE_SET, CLASS_NONE, NULL, d.ref);
-    d.records = new_type(TYPE_MAP, CLASS_NONE, d.ref, d.record);
+    const struct class_types *t = init_types(class->id);
+    struct derivation d = {class, &t->ref, &t->record, &t->refs, &t->records, all};
     for (int i = 0; i < class->n_fields; i++)
         derive_field(&d, &class->fields[i]);
     derive_finders(&d);

@@ -105,7 +105,7 @@ static void copy_explicit(struct class *class)
         if (copy[i].state == STATE_removed && copy[i].handler == unbuilt)
             copy[i].handler = removed;
         if (!copy[i].role)
-            copy[i].role = copy[i].no_session ? ROLE_none : ROLE_pool_admin;
+            copy[i].role = ROLE_pool_admin;
         g_ptr_array_add(all_messages, &copy[i]);
     }
     class->messages = copy;
@@ -137,6 +137,13 @@ static gboolean has_explicit(const struct class *class, const char *name)
     return FALSE;
 }
 
+static void message_free(struct message *m)
+{
+    g_free((char *) m->name);
+    g_free((struct param *) m->params);
+    g_free(m);
+}
+
 /* A row in the class's own file goes before the message of the same name that the fields would give. */
 static void add_implicit(struct class *class)
 {
@@ -144,7 +151,9 @@ static void add_implicit(struct class *class)
     model_derive_messages(class, derived);
     for (guint i = 0; i < derived->len; i++) {
         struct message *m = g_ptr_array_index(derived, i);
-        if (!has_explicit(class, m->name))
+        if (has_explicit(class, m->name))
+            message_free(m);
+        else
             g_ptr_array_add(all_messages, m);
     }
 }

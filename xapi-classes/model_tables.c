@@ -2,6 +2,7 @@
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/model_private.h"
 #include "xapi-classes/model_rows.h"
+#include "xapi-classes/operation.h"
 
 /* Halves of initialisers are no C to the formatter. */
 /* clang-format off */
