@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 #define CONNECTION_MEMORY (32 * 1024) /* a connection's pool: the header must fit in half of it or so */
 #define THREADS_MOST      8

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 #define BODY_FIRST 1024        /* room to begin with */
 #define BODY_KEEP  (16 * 1024) /* a larger buffer is given back after the request */

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 #include "daemon/clock.h"
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 #define PHASE_BITS   3
 #define PHASE_MASK   ((1u << PHASE_BITS) - 1)

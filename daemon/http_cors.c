@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 /* The value of Access-Control-Allow-Origin, or NULL when the origin may not. */
 static const char *allowed_origin(struct http_connection *c)

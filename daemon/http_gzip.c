@@ -5,7 +5,7 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "daemon/http-gzip.h"
+#include "daemon/http_gzip.h"
 
 #define GZIP_WINDOW (15 + 16) /* zlib's way to ask for a gzip header */
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 #define BODY_IGNORED (64 * 1024) /* of a request that is refused, so that its client reads the answer */
 

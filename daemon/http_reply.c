@@ -7,8 +7,8 @@
 
 #include <gnutls/gnutls.h>
 
-#include "daemon/http-gzip.h"
-#include "daemon/http-internal.h"
+#include "daemon/http_gzip.h"
+#include "daemon/http_internal.h"
 
 #define FLAT_MOST (32 * 1024)   /* up to here ranges are put together in one buffer */
 #define GZIP_ONCE (1024 * 1024) /* up to here compressed at once; more would hold up the thread's other connections */

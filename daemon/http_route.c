@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 struct route {
     const struct http_route *row;

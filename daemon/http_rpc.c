@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/http-internal.h"
+#include "daemon/http_internal.h"
 
 #define DISCARD_MOST (1024 * 1024)
 

@@ -6,8 +6,8 @@
 
 #include "daemon/call.h"
 #include "daemon/clock.h"
-#include "daemon/http-internal.h"
-#include "daemon/tls-self-signed.h"
+#include "daemon/http_internal.h"
+#include "daemon/tls_self_signed.h"
 
 #define CHAIN_MOST 16
 /* No handshake that began with the pair before lasts longer: the header's deadline ends it. */

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/tls-self-signed.h"
+#include "daemon/tls_self_signed.h"
 
 #define KEY_BITS 3072
 #define YEARS    10

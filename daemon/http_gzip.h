@@ -1,4 +1,4 @@
-/* http-gzip.h - gzip for answers: at once, or in blocks as they are sent. */
+/* http_gzip.h - gzip for answers: at once, or in blocks as they are sent. */
 #ifndef XENAPID_HTTP_GZIP_H
 #define XENAPID_HTTP_GZIP_H
 

@@ -1,4 +1,4 @@
-/* tls-self-signed.h - makes the certificate that a host has until it is given one. */
+/* tls_self_signed.h - makes the certificate that a host has until it is given one. */
 #ifndef XENAPID_TLS_SELF_SIGNED_H
 #define XENAPID_TLS_SELF_SIGNED_H
 

@@ -1,4 +1,4 @@
-/* http-internal.h - what the files of the HTTP side share: the connection and the requests that pass over it.
+/* http_internal.h - what the files of the HTTP side share: the connection and the requests that pass over it.
  *
  * libmicrohttpd calls us on the thread of a connection, so all of it belongs to that thread, except what is said to be
  * atomic or under the lock of http_connection.c. A request that cannot be answered at once is suspended; whoever has
