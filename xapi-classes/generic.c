@@ -223,16 +223,16 @@ static gboolean set_from_record(struct call *c, struct txn *t, const char *ref, 
     return TRUE;
 }
 
-struct value *generic_create_in(struct call *c, struct txn *t)
+struct value *generic_create_in(struct call *c, struct txn *t, const char *uuid)
 {
-    const char *ref = txn_create(t, c->msg->class->id, NULL, NULL);
+    const char *ref = txn_create(t, c->msg->class->id, NULL, uuid);
     return set_from_record(c, t, ref, call_arg(c, 0)) ? value_string(NULL, ref) : NULL;
 }
 
 struct value *generic_create(struct call *c)
 {
     struct txn *t = txn_begin(the_store());
-    struct value *result = generic_create_in(c, t);
+    struct value *result = generic_create_in(c, t, NULL);
     if (!result) {
         txn_abort(t);
         return NULL;

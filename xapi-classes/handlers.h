@@ -11,6 +11,8 @@
 /* ---- CREATED_BY, DESTROYED_BY ---- */
 
 handler_fn network_create, network_destroy;
+handler_fn vdi_create, vdi_destroy;
+handler_fn pbd_create, pbd_destroy;
 
 handler_fn subject_create;
 handler_fn subject_destroy;
@@ -48,7 +50,7 @@ handler_fn generic_create;
 handler_fn generic_destroy;
 
 /* What generic_create does, inside a transaction of the caller's, for classes that check or complete the new object.
- * Answers its reference (heap), or NULL with c's fault set; the caller commits or aborts. */
-struct value *generic_create_in(struct call *c, struct txn *t);
+ * uuid may be NULL: a new one. Answers its reference (heap), or NULL with c's fault set; the caller commits or aborts. */
+struct value *generic_create_in(struct call *c, struct txn *t, const char *uuid);
 
 #endif

@@ -1,7 +1,7 @@
 /* host.c - the class host: what can be asked of the machine itself. */
 #include <time.h>
 #include "daemon/call.h"
-#include "daemon/dispatch.h"
+#include "daemon/jsonrpc.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 #include "xenbackend/backend.h"
@@ -132,7 +132,7 @@ static struct value *call_simulator(struct call *c)
     g_autoptr(value) result = backend_call(method, call_arg(c, 3), NULL, &c->fault);
     if (!result)
         return NULL;
-    g_autofree char *text = backend_text(result);
+    g_autofree char *text = json_text(result);
     return value_string(NULL, text);
 }
 

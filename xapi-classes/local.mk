@@ -33,3 +33,5 @@ libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/hos
 	xapi-classes/network.c xapi-classes/message.c xapi-classes/sim_fill.c
 libfront_a_SOURCES += xapi-classes/session.c xapi-classes/subject.c xapi-classes/role.c xapi-classes/auth.c \
 	xapi-classes/ask_auth.h
+libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes/sr.c xapi-classes/vdi.c xapi-classes/pbd.c \
+	xapi-classes/storage_start.c

@@ -41,7 +41,7 @@ static gboolean check_bridge(struct call *c, struct txn *t, const char *bridge)
 struct value *network_create(struct call *c)
 {
     struct txn *t = txn_begin(the_store());
-    struct value *ref = generic_create_in(c, t);
+    struct value *ref = generic_create_in(c, t, NULL);
     char own[MAX_BRIDGE_NAME + 1];
 
     if (!ref) {

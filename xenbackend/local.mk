@@ -8,3 +8,6 @@ libstorage_a_SOURCES = \
 	xenbackend/storage_file_vdi.c \
 	xenbackend/storage_iso.c \
 	xenbackend/storage_qcow2.c xenbackend/storage_qcow2.h
+
+# The front's end of the backend.
+libfront_a_SOURCES += xenbackend/backend.c xenbackend/backend.h

@@ -1,0 +1,310 @@
+/* vdi.c - the class VDI: disk images. The medium is changed first, the record follows; what a crash leaves between the
+ * two is found by the next scan. */
+#include "xapi-classes/handlers.h"
+#include "xapi-classes/storage.h"
+
+#define SECTOR       512
+#define MAX_VDI_SIZE (G_GINT64_CONSTANT(1) << 46) /* 64 TiB: what qcow2 and the tools here surely hold */
+
+/* The image and its attached SR, counted; FALSE with the fault set. */
+static gboolean image_and_sr(struct call *c, int arg, struct record **vdi, struct record **sr)
+{
+    *sr = NULL;
+    *vdi = call_object(c, arg);
+    if (*vdi)
+        *sr = storage_attached_sr(record_str(*vdi, F_VDI_SR), &c->fault);
+    return *sr != NULL;
+}
+
+static const char *image_format(struct call *c, struct value *sm_config, const struct record *sr)
+{
+    const char *of_sr = record_key(sr, F_SR_sm_config, "type");
+    const char *format = value_get_str(sm_config, "type", of_sr ? of_sr : "qcow2");
+    if (strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0)
+        return format;
+    call_fail(c, "VALUE_NOT_SUPPORTED", "sm_config:type", format, "raw or qcow2", NULL);
+    return NULL;
+}
+
+/* ---- create, introduce ---- */
+
+static gboolean check_size(struct call *c, gint64 size)
+{
+    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, size);
+    if (size > MAX_VDI_SIZE) {
+        g_autofree char *max = g_strdup_printf("%" G_GINT64_FORMAT, MAX_VDI_SIZE);
+        return fault_set(&c->fault, "VDI_TOO_LARGE", NULL_REF, max, NULL);
+    }
+    return size > 0 || fault_set(&c->fault, "INVALID_VALUE", "virtual_size", text, NULL);
+}
+
+/* VDI.create(record), as a task. */
+struct value *vdi_create(struct call *c)
+{
+    struct value *given = call_arg(c, 0);
+    gint64 size = value_as_int(value_get(given, "virtual_size"));
+    char uuid[UUID_SIZE];
+    struct value_builder b;
+
+    g_autoptr(record) sr = storage_attached_sr(value_get_str(given, "SR", ""), &c->fault);
+    if (!sr || !check_size(c, size))
+        return NULL;
+    const char *format = image_format(c, value_get(given, "sm_config"), sr);
+    if (!format)
+        return NULL;
+    uuid_generate_text(uuid);
+    storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
+    value_builder_put(&b, "virtual_size", value_int(NULL, (size + SECTOR - 1) / SECTOR * SECTOR));
+    value_builder_put_string(&b, "type", format);
+    g_autoptr(value) made = storage_call(c, "vdi.create", value_builder_end(&b));
+    if (!made)
+        return NULL;
+    struct txn *t = txn_begin(the_store());
+    struct value *ref = generic_create_in(c, t, uuid);
+    if (!ref) {
+        txn_abort(t);
+        value_unref(storage_call(c, "vdi.destroy", storage_params(record_str(sr, F_SR_uuid), uuid)));
+        return NULL;
+    }
+    vdi_apply(t, value_str(ref), made);
+    call_commit(c, t);
+    return ref;
+}
+
+/* VDI.introduce(uuid, name_label, name_description, SR, type, sharable, read_only, other_config, location,
+ * xenstore_data, sm_config, managed, ...). */
+struct value *vdi_introduce(struct call *c)
+{
+    static const struct {
+        int arg, field;
+    } same[] = {{1, F_VDI_name_label},   {2, F_VDI_name_description}, {3, F_VDI_SR},
+                {4, F_VDI_type},         {5, F_VDI_sharable},         {6, F_VDI_read_only},
+                {7, F_VDI_other_config}, {9, F_VDI_xenstore_data},    {10, F_VDI_sm_config}};
+    const char *uuid = call_str(c, 0);
+    g_autoptr(record) sr = storage_attached_sr(call_str(c, 3), &c->fault);
+    g_autoptr(record) there = store_get_by_uuid(the_store(), CLASS_VDI, uuid);
+
+    if (!sr)
+        return NULL;
+    if (there)
+        return call_fail(c, "DB_UNIQUENESS_CONSTRAINT_VIOLATION", "VDI", "uuid", uuid, NULL);
+    if (!uuid_is_valid(uuid))
+        return call_fail(c, "INVALID_VALUE", "uuid", uuid, NULL);
+    g_autoptr(value) stat = storage_call(c, "vdi.stat", storage_params(record_str(sr, F_SR_uuid), uuid));
+    if (!stat)
+        return NULL;
+    struct txn *t = txn_begin(the_store());
+    struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
+    for (gsize i = 0; i < G_N_ELEMENTS(same); i++)
+        txn_set(t, CLASS_VDI, value_str(ref), same[i].field, value_ref(call_arg(c, same[i].arg)));
+    vdi_apply(t, value_str(ref), stat);
+    call_commit(c, t);
+    return ref;
+}
+
+/* ---- destroy, forget ---- */
+
+static struct value *drop_record(struct call *c, const char *ref)
+{
+    struct txn *t = txn_begin(the_store());
+    vdi_forget_record(t, ref);
+    call_commit(c, t);
+    return value_void();
+}
+
+struct value *vdi_destroy(struct call *c)
+{
+    g_autoptr(record) vdi = NULL, sr = NULL;
+    if (!image_and_sr(c, 0, &vdi, &sr))
+        return NULL;
+    if (!record_bool(vdi, F_VDI_missing)) {
+        g_autoptr(value) done =
+            storage_call(c, "vdi.destroy", storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid)));
+        if (!done)
+            return NULL;
+    }
+    return drop_record(c, vdi->ref);
+}
+
+struct value *vdi_forget(struct call *c)
+{
+    g_autoptr(record) vdi = call_object(c, 0);
+    return vdi ? drop_record(c, vdi->ref) : NULL;
+}
+
+/* ---- clone, snapshot, copy ---- */
+
+/* A record like vdi's for the image that the backend made of it. */
+static struct value *record_twin(struct call *c, const struct record *vdi, const char *sr_ref, const char *uuid,
+                                 struct value *made, gboolean snapshot)
+{
+    static const int same[] = {F_VDI_name_label,   F_VDI_name_description, F_VDI_type,    F_VDI_sharable,
+                               F_VDI_other_config, F_VDI_xenstore_data,    F_VDI_on_boot, F_VDI_tags};
+    struct txn *t = txn_begin(the_store());
+    struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
+    const char *r = value_str(ref);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(same); i++)
+        txn_set(t, CLASS_VDI, r, same[i], value_ref(record_field(vdi, same[i])));
+    txn_set_str(t, CLASS_VDI, r, F_VDI_SR, sr_ref);
+    vdi_apply(t, r, made);
+    if (snapshot) {
+        txn_set_bool(t, CLASS_VDI, r, F_VDI_is_a_snapshot, TRUE);
+        txn_set_str(t, CLASS_VDI, r, F_VDI_snapshot_of, vdi->ref);
+        txn_set_time(t, CLASS_VDI, r, F_VDI_snapshot_time, g_get_real_time() / G_USEC_PER_SEC);
+    }
+    call_commit(c, t);
+    return ref;
+}
+
+struct value *vdi_clone_now(struct call *c, const char *vdi_ref, gboolean snapshot)
+{
+    char uuid[UUID_SIZE];
+    struct value_builder b;
+    g_autoptr(record) vdi = store_get(the_store(), CLASS_VDI, vdi_ref);
+
+    if (!vdi)
+        return call_fail(c, "HANDLE_INVALID", "VDI", vdi_ref, NULL);
+    g_autoptr(record) sr = storage_attached_sr(record_str(vdi, F_VDI_SR), &c->fault);
+    if (!sr)
+        return NULL;
+    uuid_generate_text(uuid);
+    storage_params_begin(&b, record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
+    value_builder_put_string(&b, "new", uuid);
+    g_autoptr(value) made = storage_call(c, snapshot ? "vdi.snapshot" : "vdi.clone", value_builder_end(&b));
+    return made ? record_twin(c, vdi, sr->ref, uuid, made, snapshot) : NULL;
+}
+
+struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_ref)
+{
+    char uuid[UUID_SIZE];
+    struct value_builder b;
+    g_autoptr(record) vdi = store_get(the_store(), CLASS_VDI, vdi_ref);
+
+    if (!vdi)
+        return call_fail(c, "HANDLE_INVALID", "VDI", vdi_ref, NULL);
+    g_autoptr(record) from = storage_attached_sr(record_str(vdi, F_VDI_SR), &c->fault);
+    g_autoptr(record) to = from ? storage_attached_sr(sr_ref, &c->fault) : NULL;
+    if (!to)
+        return NULL;
+    uuid_generate_text(uuid);
+    storage_params_begin(&b, record_str(from, F_SR_uuid), record_str(vdi, F_VDI_uuid));
+    value_builder_put_string(&b, "dest_sr", record_str(to, F_SR_uuid));
+    value_builder_put_string(&b, "new", uuid);
+    g_autoptr(value) made = storage_call(c, "vdi.copy", value_builder_end(&b));
+    return made ? record_twin(c, vdi, to->ref, uuid, made, FALSE) : NULL;
+}
+
+struct value *vdi_clone(struct call *c)
+{
+    return vdi_clone_now(c, call_str(c, 0), FALSE);
+}
+
+struct value *vdi_snapshot(struct call *c)
+{
+    return vdi_clone_now(c, call_str(c, 0), TRUE);
+}
+
+/* VDI.copy(vdi, sr, base_vdi, into_vdi): the full copy into a new image is what the drivers here can do. */
+struct value *vdi_copy(struct call *c)
+{
+    g_autoptr(record) vdi = call_object(c, 0);
+    if (!vdi)
+        return NULL;
+    if (!ref_is_null(call_str(c, 2)) || !ref_is_null(call_str(c, 3)))
+        return call_fail(c, "SR_OPERATION_NOT_SUPPORTED", record_str(vdi, F_VDI_SR), NULL);
+    const char *sr = ref_is_null(call_str(c, 1)) ? record_str(vdi, F_VDI_SR) : call_str(c, 1);
+    return vdi_copy_now(c, vdi->ref, sr);
+}
+
+/* ---- resize, update ---- */
+
+static struct value *apply_answer(struct call *c, const char *ref, struct value *answer)
+{
+    if (!answer)
+        return NULL;
+    struct txn *t = txn_begin(the_store());
+    if (txn_get(t, CLASS_VDI, ref))
+        vdi_apply(t, ref, answer);
+    call_commit(c, t);
+    return value_void();
+}
+
+struct value *vdi_resize(struct call *c)
+{
+    g_autoptr(record) vdi = NULL, sr = NULL;
+    gint64 size = call_int(c, 1);
+    struct value_builder b;
+
+    if (!image_and_sr(c, 0, &vdi, &sr))
+        return NULL;
+    if (size < record_int(vdi, F_VDI_virtual_size)) {
+        g_autofree char *least = g_strdup_printf("%" G_GINT64_FORMAT, record_int(vdi, F_VDI_virtual_size));
+        return call_fail(c, "VDI_TOO_SMALL", vdi->ref, least, NULL);
+    }
+    if (!check_size(c, size))
+        return NULL;
+    storage_params_begin(&b, record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
+    value_builder_put(&b, "virtual_size", value_int(NULL, (size + SECTOR - 1) / SECTOR * SECTOR));
+    g_autoptr(value) answer = storage_call(c, "vdi.resize", value_builder_end(&b));
+    return apply_answer(c, vdi->ref, answer);
+}
+
+struct value *vdi_update(struct call *c)
+{
+    g_autoptr(record) vdi = NULL, sr = NULL;
+    if (!image_and_sr(c, 0, &vdi, &sr))
+        return NULL;
+    g_autoptr(value) answer =
+        storage_call(c, "vdi.stat", storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid)));
+    return apply_answer(c, vdi->ref, answer);
+}
+
+/* ---- setters ---- */
+
+static gboolean is_attached(struct txn *t, const struct record *vdi)
+{
+    struct value *vbds = record_field(vdi, F_VDI_VBDs);
+    for (gsize i = 0; i < value_count(vbds); i++) {
+        struct record *vbd = txn_get(t, CLASS_VBD, value_str(value_at(vbds, i)));
+        if (vbd && record_bool(vbd, F_VBD_currently_attached))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static struct value *set_field(struct call *c, int field, gboolean only_detached)
+{
+    struct txn *t = txn_begin(the_store());
+    struct record *vdi = call_txn_object(c, t, 0);
+
+    if (vdi && only_detached && is_attached(t, vdi))
+        call_fail(c, "VDI_IN_USE", vdi->ref, c->msg->name, NULL);
+    if (c->fault.code) {
+        txn_abort(t);
+        return NULL;
+    }
+    txn_set(t, CLASS_VDI, call_str(c, 0), field, value_ref(call_arg(c, 1)));
+    call_commit(c, t);
+    return value_void();
+}
+
+struct value *vdi_set_name_label(struct call *c)
+{
+    return set_field(c, F_VDI_name_label, FALSE);
+}
+
+struct value *vdi_set_name_description(struct call *c)
+{
+    return set_field(c, F_VDI_name_description, FALSE);
+}
+
+struct value *vdi_set_read_only(struct call *c)
+{
+    return set_field(c, F_VDI_read_only, TRUE);
+}
+
+struct value *vdi_set_sharable(struct call *c)
+{
+    return set_field(c, F_VDI_sharable, TRUE);
+}
