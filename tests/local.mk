@@ -15,6 +15,28 @@ tests_unit_test_wire_SOURCES = tests/unit/test-wire.c
 tests_unit_test_wire_LDADD = $(BASE_LIBS)
 tests_unit_test_conf_SOURCES = tests/unit/test-conf.c
 tests_unit_test_conf_LDADD = $(BASE_LIBS)
+
+# The model's tables name every handler, so what needs the model needs the whole front.
+front_libs = libfront.a $(BASE_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS)
+check_PROGRAMS += tests/unit/test-model tests/unit/test-expr tests/unit/test-generic
+tests_unit_test_model_SOURCES = tests/unit/test-model.c
+tests_unit_test_model_LDADD = $(front_libs)
+tests_unit_test_expr_SOURCES = tests/unit/test-expr.c
+tests_unit_test_expr_LDADD = $(front_libs)
+tests_unit_test_generic_SOURCES = tests/unit/test-generic.c
+tests_unit_test_generic_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
+
+# The model against the contract.
+EXTRA_PROGRAMS = tests/unit/describe-api
+tests_unit_describe_api_SOURCES = tests/unit/describe-api.c
+tests_unit_describe_api_LDADD = $(front_libs)
+TEST_EXTENSIONS = .py
+PY_LOG_COMPILER = python3
+AM_TESTS_ENVIRONMENT = DESCRIBE_API=$(abs_top_builddir)/tests/unit/describe-api; export DESCRIBE_API;
+TESTS += tests/contract/check_contract.py
+tests/contract/check_contract.log: tests/unit/describe-api$(EXEEXT)
+EXTRA_DIST += tests/contract/README.md tests/contract/check_contract.py tests/contract/xenapi-2.json \
+	tests/contract/xenapi-1.0-additions.json tests/contract/errors.json
 
 include tests/fuzz/local.mk

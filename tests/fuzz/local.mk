@@ -5,7 +5,7 @@
 # -fsanitize=fuzzer goes to the linker alone: it brings main().
 fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 if FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz-xmlrpc tests/fuzz/fuzz-jsonrpc
+noinst_PROGRAMS += tests/fuzz/fuzz-xmlrpc tests/fuzz/fuzz-jsonrpc tests/fuzz/fuzz-expr
 tests_fuzz_fuzz_xmlrpc_SOURCES = tests/fuzz/fuzz-xmlrpc.c
 tests_fuzz_fuzz_xmlrpc_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_xmlrpc_LDADD = $(BASE_LIBS)
@@ -14,6 +14,9 @@ tests_fuzz_fuzz_jsonrpc_SOURCES = tests/fuzz/fuzz-jsonrpc.c
 tests_fuzz_fuzz_jsonrpc_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 tests_fuzz_fuzz_jsonrpc_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_jsonrpc_LDADD = $(BASE_LIBS) $(JANSSON_LIBS)
+tests_fuzz_fuzz_expr_SOURCES = tests/fuzz/fuzz-expr.c
+tests_fuzz_fuzz_expr_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_expr_LDADD = $(front_libs)
 endif
 
-EXTRA_DIST += tests/fuzz/xmlrpc.dict tests/fuzz/jsonrpc.dict tests/fuzz/corpus
+EXTRA_DIST += tests/fuzz/xmlrpc.dict tests/fuzz/jsonrpc.dict tests/fuzz/expr.dict tests/fuzz/corpus
