@@ -9,7 +9,7 @@ struct delta {
     struct delta *next;
     int set;
     GPtrArray *added;    /* of values, borrowed */
-    GHashTable *removed; /* of references, borrowed; NULL: none */
+    GHashTable *removed; /* of values, borrowed; NULL: none */
 };
 
 /* ---- which fields are mirrored ---- */
@@ -99,8 +99,8 @@ static void note_member(struct txn *t, GPtrArray *holders, struct pending *p)
         struct delta *left = delta_of(t, holders, &m[i], before);
         if (left != NULL) {
             if (left->removed == NULL)
-                left->removed = g_hash_table_new(g_str_hash, g_str_equal);
-            g_hash_table_add(left->removed, (char *) value_str(p->key->text));
+                left->removed = g_hash_table_new(NULL, NULL);
+            g_hash_table_add(left->removed, p->key->text);
         }
         struct delta *joined = delta_of(t, holders, &m[i], after);
         if (joined != NULL)
@@ -115,18 +115,43 @@ static void note_member(struct txn *t, GPtrArray *holders, struct pending *p)
 
 /* ---- applying ---- */
 
-static struct value *set_apply(struct value *set, const struct delta *d)
+static gboolean is_removed(const struct delta *d, struct value *member, gboolean by_text)
+{
+    if (d->removed == NULL)
+        return FALSE;
+    if (!by_text)
+        return g_hash_table_contains(d->removed, member);
+    GHashTableIter iter;
+    gpointer removed;
+    g_hash_table_iter_init(&iter, d->removed);
+    while (g_hash_table_iter_next(&iter, &removed, NULL))
+        if (value_equal(removed, member))
+            return TRUE;
+    return FALSE;
+}
+
+static struct value *set_build(struct value *set, const struct delta *d, gboolean by_text)
 {
     struct value_builder b;
     value_builder_set(&b, NULL, value_count(set) + d->added->len);
-    for (gsize i = 0; i < value_count(set); i++) {
-        struct value *member = value_at(set, i);
-        if (d->removed == NULL || !g_hash_table_contains(d->removed, value_str(member)))
-            value_builder_add(&b, value_ref(member));
-    }
+    for (gsize i = 0; i < value_count(set); i++)
+        if (!is_removed(d, value_at(set, i), by_text))
+            value_builder_add(&b, value_ref(value_at(set, i)));
     for (guint i = 0; i < d->added->len; i++)
         value_builder_add(&b, value_ref(d->added->pdata[i]));
     return value_builder_end(&b);
+}
+
+static struct value *set_apply(struct value *set, const struct delta *d)
+{
+    /* A set holds its members' own values, so that looking at addresses does; only an object that was made again under
+     * an old reference may be there with another copy of the text. */
+    gsize left = d->removed != NULL ? g_hash_table_size(d->removed) : 0;
+    struct value *v = set_build(set, d, FALSE);
+    if (value_count(v) + left == value_count(set) + d->added->len)
+        return v;
+    value_unref(v);
+    return set_build(set, d, TRUE);
 }
 
 static void apply(struct txn *t, GPtrArray *holders)

@@ -102,13 +102,15 @@ static void index_update(struct store *s, struct object *o, struct record *r)
 static struct object *object_for(struct store *s, struct record *r)
 {
     struct object *o = g_hash_table_lookup(s->by_ref, r->ref);
-    if (o == NULL) {
+    if (o == NULL)
         o = g_new0(struct object, 1);
-        o->key = key_ref(record_key_of(r));
-        g_hash_table_insert(s->by_ref, (char *) value_str(o->key->text), o);
-    }
-    if (o->record == NULL)
+    if (o->record == NULL) {
+        struct key *key = key_ref(record_key_of(r));
+        g_hash_table_replace(s->by_ref, (char *) value_str(key->text), o);
+        key_unref(o->key);
+        o->key = key;
         o->class = r->class;
+    }
     return o;
 }
 
