@@ -3,6 +3,7 @@
 #include "daemon/call.h"
 #include "daemon/task.h"
 #include "xapi-classes/start.h"
+#include "xapi-classes/world.h"
 #include "xenbackend/backend.h"
 
 #define INFO_TIMEOUT_MS 10000
@@ -33,9 +34,9 @@ void classes_start(void)
     gboolean up = update_host();
     if (up) {
         storage_start();
-        vms_reconcile();
+        world_reconcile();
         sim_fill();
-        vms_autostart();
+        world_autostart();
     }
     g_atomic_int_set(&started, 1);
 }
@@ -44,7 +45,7 @@ static struct value *reconcile_task(G_GNUC_UNUSED struct call *c, G_GNUC_UNUSED 
 {
     if (update_host()) {
         storage_backend_up();
-        vms_reconcile();
+        world_reconcile();
     }
     return value_void();
 }
@@ -66,7 +67,7 @@ void classes_notify(const char *method, struct value *params, G_GNUC_UNUSED void
     else if (strcmp(method, "sr.changed") == 0)
         storage_changed(params);
     else if (g_str_has_prefix(method, "domain."))
-        vms_notify(method, params);
+        world_notify(method, params);
     else
         g_debug("unknown notification of the backend: %s", method);
 }

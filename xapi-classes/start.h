@@ -28,11 +28,6 @@ void storage_start(void);
 void storage_backend_up(void); /* a new backend process has nothing attached */
 void storage_changed(struct value *params); /* sr.changed */
 
-/* vm_watch.c: domains. */
-void vms_reconcile(void);
-void vms_notify(const char *method, struct value *params);
-/* Starts those that auto_power_on asks for, after the first reconciliation of a freshly booted host. */
-void vms_autostart(void);
 /* sim_fill.c: [sim] vms=N. */
 void sim_fill(void);
 
