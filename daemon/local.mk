@@ -31,3 +31,8 @@ xenapid_SOURCES = \
 	daemon/spawn.c daemon/spawn.h daemon/listen.c daemon/listen.h daemon/notify.c daemon/notify.h
 xenapid_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 xenapid_LDADD = libbase.a $(GLIB_LIBS) $(SYSTEMD_LIBS) -lpthread -lm
+
+# The front: faces the network, without privilege.
+pkglibexec_PROGRAMS += xenapid-front
+xenapid_front_SOURCES = daemon/front.c
+xenapid_front_LDADD = libfront.a $(BASE_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS) $(SQLITE_LIBS)
