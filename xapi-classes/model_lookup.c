@@ -30,6 +30,20 @@ static void check_mirror(const struct class *class, const struct field *f)
         bad_row(class, f->name, "a mirror cannot be written");
 }
 
+static gboolean is_text(const struct type *t)
+{
+    return t->kind == TYPE_STRING || t->kind == TYPE_ENUM || t->kind == TYPE_REF;
+}
+
+/* The generic add_ and remove_ know elements and keys that are texts. */
+static void check_generic_writers(const struct class *class, const struct field *f)
+{
+    if (f->type->kind != TYPE_SET && f->type->kind != TYPE_MAP)
+        return;
+    if (!is_text(f->type->kind == TYPE_SET ? f->type->elem : f->type->key) && !(f->adder && f->remover))
+        bad_row(class, f->name, "needs an ADDER and a REMOVER: its elements or keys are no texts");
+}
+
 static void check_field(const struct class *class, const struct field *f)
 {
     if (!f->doc || !*f->doc)
@@ -38,6 +52,8 @@ static void check_field(const struct class *class, const struct field *f)
         check_mirror(class, f);
     if ((f->setter || f->adder || f->remover) && f->qualifier != RW)
         bad_row(class, f->name, "has a setter, but is not RW");
+    if (f->qualifier == RW)
+        check_generic_writers(class, f);
 }
 
 static void check_key_role(const struct class *class, const struct key_role *k)
@@ -47,14 +63,24 @@ static void check_key_role(const struct class *class, const struct key_role *k)
         bad_row(class, k->field, "KEY_ROLE of what is no map field");
 }
 
+/* An operation is recorded in the first argument's current_operations, so it has to be one that these can hold. */
+static void check_op(const struct message *m)
+{
+    if (m->n_params == 0 || m->params[0].type->kind != TYPE_REF || m->params[0].type->class == CLASS_NONE)
+        bad_row(m->class, m->name, "has an OP, but its first parameter is no object");
+    const struct field *f = class_field(&model_classes[m->params[0].type->class], "current_operations");
+    if (!f || !g_strv_contains(f->type->elem->enumeration->values, m->op))
+        bad_row(m->class, m->name, "its OP is none of the object's operations");
+}
+
 static void check_message(const struct message *m)
 {
     if (!m->handler)
         bad_row(m->class, m->name, "has no handler");
     if (m->optional > m->n_params)
         bad_row(m->class, m->name, "has more optional parameters than parameters");
-    if (m->op && (m->n_params == 0 || m->params[0].type->kind != TYPE_REF))
-        bad_row(m->class, m->name, "has an OP, but its first parameter is no object");
+    if (m->op)
+        check_op(m);
 }
 
 /* ---- classes ---- */
