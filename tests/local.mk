@@ -25,12 +25,30 @@ tests_unit_test_expr_SOURCES = tests/unit/test-expr.c
 tests_unit_test_expr_LDADD = $(front_libs)
 tests_unit_test_generic_SOURCES = tests/unit/test-generic.c
 tests_unit_test_generic_LDADD = $(front_libs)
+check_PROGRAMS += tests/unit/test-store tests/unit/test-durable tests/unit/test-store-threads tests/unit/test-journal \
+	tests/e2e/crash-store
+tests_unit_test_store_SOURCES = tests/unit/test-store.c
+tests_unit_test_store_LDADD = $(front_libs)
+tests_unit_test_durable_SOURCES = tests/unit/test-durable.c tests/unit/mock-journal.c tests/unit/mock-journal.h \
+	tests/unit/tsan-glib.c
+tests_unit_test_durable_LDADD = $(front_libs)
+tests_unit_test_store_threads_SOURCES = tests/unit/test-store-threads.c tests/unit/mock-journal.c \
+	tests/unit/mock-journal.h tests/unit/tsan-glib.c
+tests_unit_test_store_threads_LDADD = $(front_libs)
+tests_unit_test_journal_SOURCES = tests/unit/test-journal.c
+tests_unit_test_journal_LDADD = $(front_libs)
+tests_e2e_crash_store_SOURCES = tests/e2e/crash-store.c
+tests_e2e_crash_store_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
 
 # The model against the contract.
 EXTRA_PROGRAMS = tests/unit/describe-api
 tests_unit_describe_api_SOURCES = tests/unit/describe-api.c
 tests_unit_describe_api_LDADD = $(front_libs)
+
+EXTRA_PROGRAMS += tests/bench/bench-store
+tests_bench_bench_store_SOURCES = tests/bench/bench-store.c
+tests_bench_bench_store_LDADD = $(front_libs)
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = python3
 AM_TESTS_ENVIRONMENT = DESCRIBE_API=$(abs_top_builddir)/tests/unit/describe-api; export DESCRIBE_API;

@@ -216,22 +216,49 @@ static void test_reload(void)
 
 /* ---- waiting and seeing ---- */
 
-static void note_decided(const struct fault *f, void *data)
+/* What the store's threads have told, in order. */
+struct told {
+    GMutex lock;
+    GCond changed;
+    GQueue texts;
+};
+
+static void tell(struct told *told, const char *text)
 {
-    g_async_queue_push(data, g_strdup(f != NULL ? f->code : "durable"));
+    g_mutex_lock(&told->lock);
+    g_queue_push_tail(&told->texts, g_strdup(text));
+    g_cond_signal(&told->changed);
+    g_mutex_unlock(&told->lock);
 }
 
-static void assert_told(GAsyncQueue *told, const char *expected)
+static void note_decided(const struct fault *f, void *data)
 {
-    g_autofree char *got = g_async_queue_timeout_pop(told, 10 * G_USEC_PER_SEC);
+    tell(data, f != NULL ? f->code : "durable");
+}
+
+static void assert_told(struct told *told, const char *expected)
+{
+    g_mutex_lock(&told->lock);
+    gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    while (told->texts.length == 0 && g_cond_wait_until(&told->changed, &told->lock, end))
+        ;
+    g_autofree char *got = g_queue_pop_head(&told->texts);
+    g_mutex_unlock(&told->lock);
     g_assert_cmpstr(got, ==, expected);
+}
+
+static void assert_nothing_told(struct told *told)
+{
+    g_mutex_lock(&told->lock);
+    g_assert_cmpuint(told->texts.length, ==, 0);
+    g_mutex_unlock(&told->lock);
 }
 
 static void test_visible_when_durable(void)
 {
     struct mock_disk *d = mock_disk_new();
     struct store *s = open_over(d);
-    g_autoptr(GAsyncQueue) told = g_async_queue_new_full(g_free);
+    struct told told = {.texts = G_QUEUE_INIT};
     g_autofree char *a = make_vm(s, "a");
     guint64 g = store_generation(s);
     mock_hold(d);
@@ -242,7 +269,7 @@ static void test_visible_when_durable(void)
     g_assert_cmpuint(store_generation(s), ==, g);
     assert_walk(s, 0, "vma ");
     assert_walk(s, g, "");
-    g_assert_true(store_when_durable(s, seq, note_decided, told));
+    g_assert_true(store_when_durable(s, seq, note_decided, &told));
     /* A change that needs no journal is shown in its turn. */
     struct txn *t = txn_begin(s);
     txn_touch(t, CLASS_VM, a);
@@ -250,12 +277,12 @@ static void test_visible_when_durable(void)
     g_assert_cmpuint(store_generation(s), ==, g);
     /* Who sets what is there already must wait for it to be durable. */
     g_assert_cmpuint(set_str(s, CLASS_VM, a, F_VM_name_label, "b"), ==, seq);
-    g_assert_cmpint(g_async_queue_length(told), ==, 0);
+    assert_nothing_told(&told);
     mock_release(d);
     g_assert_true(store_wait(s, seq, NULL));
-    assert_told(told, "durable");
-    g_assert_false(store_when_durable(s, seq, note_decided, told));
-    g_assert_false(store_when_durable(s, 0, note_decided, told));
+    assert_told(&told, "durable");
+    g_assert_false(store_when_durable(s, seq, note_decided, &told));
+    g_assert_false(store_when_durable(s, 0, note_decided, &told));
     g_assert_cmpuint(store_generation(s), >, g);
     assert_walk(s, g, "vmb ");
     g_assert_cmpuint(set_str(s, CLASS_VM, a, F_VM_name_label, "b"), ==, 0);
@@ -312,26 +339,26 @@ static void note_classes(const guint64 changed[CLASS_WORDS], void *data)
 {
     gboolean vm = (changed[CLASS_VM / 64] >> (CLASS_VM % 64)) & 1;
     gboolean session = (changed[CLASS_session / 64] >> (CLASS_session % 64)) & 1;
-    g_async_queue_push(data, g_strdup(vm ? (session ? "both" : "VM") : (session ? "session" : "other")));
+    tell(data, vm ? (session ? "both" : "VM") : (session ? "session" : "other"));
 }
 
 static void test_notify(void)
 {
     struct mock_disk *d = mock_disk_new();
     struct store *s = open_over(d);
-    g_autoptr(GAsyncQueue) told = g_async_queue_new_full(g_free);
-    store_set_notify(s, note_classes, told);
+    struct told told = {.texts = G_QUEUE_INIT};
+    store_set_notify(s, note_classes, &told);
     g_autofree char *a = make_vm(s, "a");
-    assert_told(told, "VM");
+    assert_told(&told, "VM");
     struct txn *t = txn_begin(s);
     txn_create(t, CLASS_session, NULL, NULL);
     txn_commit(t);
     t = txn_begin(s);
     txn_touch(t, CLASS_VM, a);
     txn_commit(t);
-    assert_told(told, "VM");
+    assert_told(&told, "VM");
     store_close(s);
-    g_assert_cmpint(g_async_queue_length(told), ==, 0);
+    assert_nothing_told(&told);
     mock_disk_free(d);
 }
 
@@ -353,7 +380,7 @@ static void test_undo(void)
 {
     struct mock_disk *d = mock_disk_new();
     struct store *s = open_over(d);
-    g_autoptr(GAsyncQueue) told = g_async_queue_new_full(g_free);
+    struct told told = {.texts = G_QUEUE_INIT};
     g_autofree char *a = make_vm(s, "a");
     g_autofree char *b = make_vm(s, "b");
     g_autofree char *z = make_vm(s, "z");
@@ -370,16 +397,16 @@ static void test_undo(void)
     destroy(s, CLASS_VBD, x);
     destroy(s, CLASS_VM, b);
     guint64 last = set_str(s, CLASS_VM, a, F_VM_name_label, "a3");
-    store_when_durable(s, last, note_decided, told);
+    store_when_durable(s, last, note_decided, &told);
     mock_fail(d, TRUE);
     mock_release(d);
     assert_undone(s, first);
     assert_undone(s, last);
-    assert_told(told, "OUT_OF_SPACE");
+    assert_told(&told, "OUT_OF_SPACE");
     g_test_assert_expected_messages();
     /* Told again to whoever comes late. */
-    g_assert_true(store_when_durable(s, first, note_decided, told));
-    assert_told(told, "OUT_OF_SPACE");
+    g_assert_true(store_when_durable(s, first, note_decided, &told));
+    assert_told(&told, "OUT_OF_SPACE");
 
     assert_str(s, a, F_VM_name_label, "a");
     g_assert_null(store_get_any(s, c));
@@ -480,14 +507,14 @@ static void test_close_undone(void)
 {
     struct mock_disk *d = mock_disk_new();
     struct store *s = open_over(d);
-    g_autoptr(GAsyncQueue) told = g_async_queue_new_full(g_free);
+    struct told told = {.texts = G_QUEUE_INIT};
     mock_fail(d, TRUE);
     EXPECT_UNDO();
     char *a;
-    store_when_durable(s, begin_vm(s, "a", &a), note_decided, told);
+    store_when_durable(s, begin_vm(s, "a", &a), note_decided, &told);
     store_close(s);
     g_test_assert_expected_messages();
-    assert_told(told, "OUT_OF_SPACE");
+    assert_told(&told, "OUT_OF_SPACE");
     g_free(a);
     mock_disk_free(d);
 }
