@@ -11,3 +11,17 @@ libstorage_a_SOURCES = \
 
 # The front's end of the backend.
 libfront_a_SOURCES += xenbackend/backend.c xenbackend/backend.h
+
+pkglibexec_PROGRAMS += xenapid-sim
+xenapid_sim_SOURCES = \
+	xenbackend/sim.h \
+	xenbackend/sim_main.c \
+	xenbackend/sim_state.c \
+	xenbackend/sim_host.c \
+	xenbackend/sim_domain.c \
+	xenbackend/sim_power.c \
+	xenbackend/sim_tune.c \
+	xenbackend/sim_device.c \
+	xenbackend/sim_guest.c \
+	xenbackend/sim_fault.c
+xenapid_sim_LDADD = libstorage.a $(BASE_LIBS)
