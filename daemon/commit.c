@@ -351,7 +351,7 @@ static struct commit *undo_collect(struct store *s, GPtrArray *commits)
         for (gsize k = c->n; k > 0 && c->seq != 0; k--)
             revert(t, &c->changes[k - 1]);
     }
-    txn_sync_mirrors(t);
+    derive(t);
     struct commit *undo = commit_collect(t);
     txn_free(t);
     return undo;

@@ -2,7 +2,8 @@
  * etcd behind it (batch = one etcd transaction, follow = a watch).
  *
  * An object is kept as one row: reference, class name, and the JSON text of the fields that are not at their initial
- * value (mirror sets and ephemeral fields are never written). All functions are called on one thread at a time. */
+ * value (mirror sets and ephemeral fields are never written). load and commit are called on one thread at a time; the
+ * facts may be read and set meanwhile on others. */
 #ifndef XENAPID_JOURNAL_H
 #define XENAPID_JOURNAL_H
 

@@ -8,7 +8,7 @@
  * A commit is visible to readers at once and durable a little later: the journal thread writes all that is waiting in
  * one batch (group commit). Who must not answer before it is durable waits for the commit's sequence number
  * (store_wait on a worker, store_when_durable elsewhere). When the journal refuses a batch (disk full), it and all later
- * ones that were waiting are undone in memory and their waiters get a fault.
+ * ones that were waiting are undone in memory and their waiters get a fault. Commits that need no journal are not undone.
  *
  * Events show only what is durable. Every commit has a generation number; each object carries the generation of its
  * last change and stands in a list in that order, deletions as tombstones (event.h walks it).
@@ -66,9 +66,10 @@ static inline const char *record_key(const struct record *r, int f, const char *
 
 /* ---- the store ---- */
 
-/* Opens a store over a journal (taken over; NULL: nothing is durable, for tests) and loads it: objects of unknown
- * classes and fields are refused by the journal's schema check, fields that the stored object lacks take their initial
- * value, mirror sets are built. NULL with *error set when the journal cannot be read. */
+/* Opens a store over a journal (taken over, also on failure; NULL: nothing is durable, for tests) and loads it: mirror
+ * sets are built, fields that a stored object lacks take their initial value, stored fields that the class does not have
+ * are left out with a warning. NULL with *error set when the journal cannot be read, a row is damaged or of an unknown
+ * class. All that was loaded has generation 1. */
 struct store *store_open(struct journal *journal, GError **error);
 /* Waits until all commits are durable and closes the journal. No other thread may be using the store. */
 void store_close(struct store *s);
@@ -92,13 +93,15 @@ gsize store_count(struct store *s, enum class_id class);
 
 /* Never NULL. Must end in txn_commit or txn_abort, on the same thread. Not re-entrant. */
 struct txn *txn_begin(struct store *s);
-/* Records as this transaction sees them, borrowed until it ends; NULL when there is none. */
+/* Records as this transaction sees them, borrowed until it ends; NULL when there is none. A record that was handed out
+ * does not change: get it again to see what was set since. */
 struct record *txn_get(struct txn *t, enum class_id class, const char *ref);
 struct record *txn_get_any(struct txn *t, const char *ref);
 /* As store_all, with this transaction's own changes. */
 GPtrArray *txn_all(struct txn *t, enum class_id class);
 /* Adds an object with every field at its initial value, uuid and ref made here; answers its ref, which stays valid until
- * the transaction ends. With ref or uuid not NULL these are used (the caller knows that they are free). */
+ * the transaction ends. With ref or uuid not NULL these are used (the caller knows that they are free); a given ref costs
+ * a look at all objects that may refer to it already. */
 const char *txn_create(struct txn *t, enum class_id class, const char *ref, const char *uuid);
 /* Sets a field; takes over v (heap or arena: it is kept by value_ref). The object must exist. A field set to an equal
  * value is no change. Mirror sets cannot be set. */
@@ -116,7 +119,8 @@ void txn_destroy(struct txn *t, enum class_id class, const char *ref);
 /* Counts the object as changed though nothing is (event.inject). */
 void txn_touch(struct txn *t, enum class_id class, const char *ref);
 /* Runs the classes' derive functions for all that changed (they may change more), updates indexes and mirror sets, puts
- * the new records in place. Answers the sequence number to wait for, 0 when there is nothing to wait for. */
+ * the new records in place. Answers the sequence number to wait for, 0 when there is nothing to wait for. Who set what
+ * was set already by a commit that is not durable yet waits for that one. */
 guint64 txn_commit(struct txn *t);
 void txn_abort(struct txn *t);
 
@@ -145,8 +149,8 @@ struct store_change {
     struct record *record;
 };
 /* Calls fn for every object that changed after generation since and is visible, oldest change first; the cost is the
- * number of changes. Borrowed data. Objects that came and went since then are left out. Answers the generation up to
- * which the walk is complete. fn must not call the store. */
+ * number of changes. Borrowed data. Objects that came and went since then are left out, and so are those of NO_EVENTS
+ * classes. Answers the generation up to which the walk is complete. No lock is held while fn runs. */
 typedef void store_change_fn(const struct store_change *c, void *data);
 guint64 store_walk(struct store *s, guint64 since, store_change_fn *fn, void *data);
 

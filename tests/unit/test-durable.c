@@ -479,6 +479,42 @@ static void test_undo_spares_ephemeral(void)
     mock_disk_free(d);
 }
 
+/* progress follows from the name and the operations. */
+static void derive_task(struct txn *t, const char *ref)
+{
+    struct record *r = txn_get(t, CLASS_task, ref);
+    gsize n = strlen(record_str(r, F_task_name_label)) + value_count(record_field(r, F_task_current_operations));
+    txn_set_float(t, CLASS_task, ref, F_task_progress, (double) n);
+}
+
+static void test_undo_derives(void)
+{
+    struct class *class = (struct class *) class_by_id(CLASS_task);
+    derive_fn *usual = class->derive;
+    class->derive = derive_task;
+    struct mock_disk *d = mock_disk_new();
+    struct store *s = open_over(d);
+    struct txn *t = txn_begin(s);
+    g_autofree char *task = g_strdup(txn_create(t, CLASS_task, NULL, NULL));
+    g_assert_true(store_wait(s, txn_commit(t), NULL));
+    EXPECT_UNDO();
+    mock_hold(d);
+    guint64 seq = set_str(s, CLASS_task, task, F_task_name_label, "xx");
+    mock_await(d);
+    t = txn_begin(s);
+    txn_put_key(t, CLASS_task, task, F_task_current_operations, "k", "cancel");
+    g_assert_cmpuint(txn_commit(t), ==, 0);
+    mock_fail(d, TRUE);
+    mock_release(d);
+    assert_undone(s, seq);
+    g_test_assert_expected_messages();
+    g_autoptr(record) r = store_get(s, CLASS_task, task);
+    g_assert_cmpfloat(record_float(r, F_task_progress), ==, 1);
+    store_close(s);
+    mock_disk_free(d);
+    class->derive = usual;
+}
+
 static void test_long_outage(void)
 {
     struct mock_disk *d = mock_disk_new();
@@ -534,6 +570,7 @@ int main(int argc, char **argv)
     g_test_add_func("/durable/notify", test_notify);
     g_test_add_func("/durable/undo", test_undo);
     g_test_add_func("/durable/undo-spares-ephemeral", test_undo_spares_ephemeral);
+    g_test_add_func("/durable/undo-derives", test_undo_derives);
     g_test_add_func("/durable/long-outage", test_long_outage);
     g_test_add_func("/durable/close-undone", test_close_undone);
     return g_test_run();
