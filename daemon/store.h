@@ -2,13 +2,14 @@
  *
  * An object's state is a record: immutable, counted, shared. A reader takes a reference to the record as it stands and
  * needs no lock after that; a transaction builds new records and commit puts them in place together. Transactions run
- * one at a time (txn_begin waits for the one before), so what a transaction reads through txn_get is still true when it
- * commits. Keep them short: no I/O, no backend call between txn_begin and txn_commit.
+ * one at a time (txn_begin waits for the one before), so what a transaction reads through txn_get is still true when
+ * it commits. Keep them short: no I/O, no backend call between txn_begin and txn_commit.
  *
  * A commit is visible to readers at once and durable a little later: the journal thread writes all that is waiting in
  * one batch (group commit). Who must not answer before it is durable waits for the commit's sequence number
- * (store_wait on a worker, store_when_durable elsewhere). When the journal refuses a batch (disk full), it and all later
- * ones that were waiting are undone in memory and their waiters get a fault. Commits that need no journal are not undone.
+ * (store_wait on a worker, store_when_durable elsewhere). When the journal refuses a batch (disk full), it and all
+ * later ones that were waiting are undone in memory and their waiters get a fault. Commits that need no journal are
+ * not undone.
  *
  * Events show only what is durable. Every commit has a generation number; each object carries the generation of its
  * last change and stands in a list in that order, deletions as tombstones (event.h walks it).
@@ -67,9 +68,9 @@ static inline const char *record_key(const struct record *r, int f, const char *
 /* ---- the store ---- */
 
 /* Opens a store over a journal (taken over, also on failure; NULL: nothing is durable, for tests) and loads it: mirror
- * sets are built, fields that a stored object lacks take their initial value, stored fields that the class does not have
- * are left out with a warning. NULL with *error set when the journal cannot be read, a row is damaged or of an unknown
- * class. All that was loaded has generation 1. */
+ * sets are built, fields that a stored object lacks take their initial value, stored fields that the class does not
+ * have are left out with a warning. NULL with *error set when the journal cannot be read, a row is damaged or of an
+ * unknown class. All that was loaded has generation 1. */
 struct store *store_open(struct journal *journal, GError **error);
 /* Waits until all commits are durable and closes the journal. No other thread may be using the store. */
 void store_close(struct store *s);
@@ -99,9 +100,9 @@ struct record *txn_get(struct txn *t, enum class_id class, const char *ref);
 struct record *txn_get_any(struct txn *t, const char *ref);
 /* As store_all, with this transaction's own changes. */
 GPtrArray *txn_all(struct txn *t, enum class_id class);
-/* Adds an object with every field at its initial value, uuid and ref made here; answers its ref, which stays valid until
- * the transaction ends. With ref or uuid not NULL these are used (the caller knows that they are free); a given ref costs
- * a look at all objects that may refer to it already. */
+/* Adds an object with every field at its initial value, uuid and ref made here; answers its ref, which stays valid
+ * until the transaction ends. With ref or uuid not NULL these are used (the caller knows that they are free); a given
+ * ref costs a look at all objects that may refer to it already. */
 const char *txn_create(struct txn *t, enum class_id class, const char *ref, const char *uuid);
 /* Sets a field; takes over v (heap or arena: it is kept by value_ref). The object must exist. A field set to an equal
  * value is no change. Mirror sets cannot be set. */
@@ -126,7 +127,8 @@ void txn_abort(struct txn *t);
 
 /* ---- durability ---- */
 
-/* Blocks until commit seq is durable. FALSE with f set (OUT_OF_SPACE [where], INTERNAL_ERROR [why]) when it was undone. */
+/* Blocks until commit seq is durable. FALSE with f set (OUT_OF_SPACE [where], INTERNAL_ERROR [why]) when it was
+ * undone. */
 gboolean store_wait(struct store *s, guint64 seq, struct fault *f);
 /* Calls fn once, on the journal's thread, with NULL or the fault, when seq is decided. Answers FALSE, and never calls
  * fn, when it is durable already. */
