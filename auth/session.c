@@ -29,6 +29,11 @@ static gint64 now_seconds(void)
     return auth_now_ms() / 1000;
 }
 
+static gint64 wall_clock(void)
+{
+    return g_get_real_time() / G_USEC_PER_SEC + __atomic_load_n(&auth_clock_offset_ms, __ATOMIC_RELAXED) / 1000;
+}
+
 static gint64 active_at(const struct session *s)
 {
     return __atomic_load_n(&s->last_active, __ATOMIC_RELAXED);
@@ -41,7 +46,7 @@ static void set_active(struct session *s, gint64 now)
 
 gint64 session_last_active(const struct session *s)
 {
-    return g_get_real_time() / G_USEC_PER_SEC - (now_seconds() - active_at(s));
+    return wall_clock() - (now_seconds() - active_at(s));
 }
 
 const char *session_subject_identifier(const struct session *s)
@@ -108,7 +113,7 @@ static struct session *session_new(struct identity *id, const struct access *a, 
     s->local_superuser = a->local_superuser;
     s->roles = a->roles;
     s->last_active = s->stored_active = now_seconds();
-    s->began = g_get_real_time() / G_USEC_PER_SEC;
+    s->began = wall_clock();
     s->valid = 1;
     g_mutex_init(&s->lock);
     s->identity = g_memdup2(id, sizeof *id);
@@ -366,7 +371,7 @@ static void note_access(const struct session *s)
     struct txn *t = txn_begin(the_store());
     if (txn_get(t, CLASS_session, s->ref)) {
         txn_set(t, CLASS_session, s->ref, F_session_rbac_permissions, roles_permission_names(session_roles(s)));
-        txn_set_time(t, CLASS_session, s->ref, F_session_validation_time, g_get_real_time() / G_USEC_PER_SEC);
+        txn_set_time(t, CLASS_session, s->ref, F_session_validation_time, wall_clock());
     }
     txn_commit(t);
 }

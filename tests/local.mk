@@ -39,6 +39,9 @@ tests_unit_test_journal_SOURCES = tests/unit/test-journal.c
 tests_unit_test_journal_LDADD = $(front_libs)
 tests_e2e_crash_store_SOURCES = tests/e2e/crash-store.c
 tests_e2e_crash_store_LDADD = $(front_libs)
+check_PROGRAMS += tests/unit/test-session
+tests_unit_test_session_SOURCES = tests/unit/test-session.c tests/unit/tsan-glib.c
+tests_unit_test_session_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
 
 # The model against the contract.
