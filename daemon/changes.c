@@ -2,7 +2,7 @@
  *
  * An object enters the list, or moves to its end, when the commit that changed it is durable: what is in the list may
  * be seen, and nothing of an undone commit ever gets there. */
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* commit.c - from a finished transaction to a durable one: deriving, putting in place, the journal's thread, waiting,
  * and undoing what the journal refused. */
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 /* ---- deriving ---- */
 

@@ -14,7 +14,7 @@ libbase_a_SOURCES = \
 	daemon/xmlrpc.c daemon/xmlrpc.h daemon/xml_writer.c \
 	daemon/xmlrpc_guard.c daemon/xmlrpc_guard.h
 libfront_a_SOURCES = \
-	daemon/store.c daemon/store.h daemon/store-internal.h daemon/record.c daemon/txn.c daemon/mirror.c \
+	daemon/store.c daemon/store.h daemon/store_internal.h daemon/record.c daemon/txn.c daemon/mirror.c \
 	daemon/commit.c daemon/changes.c daemon/journal.h daemon/journal_sqlite.c daemon/journal_sqlite.h \
 	daemon/clock.c daemon/clock.h daemon/call.c daemon/call.h daemon/call-private.h \
 	daemon/dispatch.c daemon/dispatch.h daemon/dispatch-private.h daemon/system.c \

@@ -1,5 +1,5 @@
 /* mirror.c - sets that mirror a reference: VM.VBDs holds each VBD whose VM field points at the VM. */
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 #include <string.h>
 

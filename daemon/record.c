@@ -1,5 +1,5 @@
 /* record.c - one state of one object: how it is made, counted, written for clients and for the journal. */
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 #include <string.h>
 

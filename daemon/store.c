@@ -2,7 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* rwlock kinds */
 #endif
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 #include <errno.h>
 #include <string.h>

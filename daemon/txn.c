@@ -1,5 +1,5 @@
 /* txn.c - transactions: an overlay of changed records over the store, until commit puts them in place. */
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* test-durable.c - the store over a journal that a test stops and breaks: waiting, visibility, undoing, reloading. */
 #include <string.h>
 
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 #include "tests/unit/mock-journal.h"
 
 static struct store *open_over(struct mock_disk *d)
@@ -414,6 +414,7 @@ static void test_undo(void)
     assert_str(s, x, F_VBD_VM, b);
     g_autoptr(GPtrArray) all = store_all(s, CLASS_VM);
     g_assert_cmpuint(all->len, ==, 3);
+    g_assert_cmpstr(((struct record *) all->pdata[2])->ref, ==, z);
     /* b is back where it was, with its VBD. */
     g_assert_cmpstr(((struct record *) all->pdata[1])->ref, ==, b);
     g_assert_true(value_contains(record_field(all->pdata[1], F_VM_VBDs), x));

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "daemon/jsonrpc.h"
-#include "daemon/store-internal.h"
+#include "daemon/store_internal.h"
 
 static char *make_vm(struct store *s, const char *name)
 {
@@ -412,6 +412,7 @@ static void test_derive(void)
     g_autofree char *x = make_vbd(s, vm);
     g_autofree char *y = make_vbd(s, vm);
     g_autoptr(record) r = store_get(s, CLASS_VM, vm);
+    g_assert_true(value_contains(record_field(r, F_VM_VBDs), y));
     g_assert_cmpstr(record_str(r, F_VM_name_description), ==, "v has 2");
     g_autoptr(record) d = store_get(s, CLASS_VBD, x);
     g_assert_cmpstr(record_str(d, F_VBD_device), ==, "v has 2");

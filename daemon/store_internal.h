@@ -1,4 +1,4 @@
-/* store-internal.h - what the store's own files share: store.c, record.c, txn.c, mirror.c, commit.c, changes.c.
+/* store_internal.h - what the store's own files share: store.c, record.c, txn.c, mirror.c, commit.c, changes.c.
  *
  * Locks, in the order in which they are taken: writers (one transaction at a time; also held by an undo), lock (what
  * readers see), queue_lock (what waits for the journal), notify_lock. */
