@@ -52,6 +52,15 @@ tests_unit_describe_api_LDADD = $(front_libs)
 EXTRA_PROGRAMS += tests/bench/bench-store
 tests_bench_bench_store_SOURCES = tests/bench/bench-store.c
 tests_bench_bench_store_LDADD = $(front_libs)
+# tests/bench/run makes these three; bench-abyss needs xmlrpc-c (libxmlrpc-core-c3-dev).
+EXTRA_PROGRAMS += tests/bench/load tests/bench/bench-mhd tests/bench/bench-abyss
+tests_bench_load_SOURCES = tests/bench/load.c
+tests_bench_bench_mhd_SOURCES = tests/bench/bench-mhd.c
+tests_bench_bench_mhd_LDADD = $(MHD_LIBS)
+tests_bench_bench_abyss_SOURCES = tests/bench/bench-abyss.c
+tests_bench_bench_abyss_LDADD = -lxmlrpc_server_abyss -lxmlrpc_server -lxmlrpc_abyss -lxmlrpc -lxmlrpc_xmlparse \
+	-lxmlrpc_xmltok -lxmlrpc_util -lpthread
+EXTRA_DIST += tests/bench/run tests/bench/README
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = python3
 AM_TESTS_ENVIRONMENT = DESCRIBE_API=$(abs_top_builddir)/tests/unit/describe-api; export DESCRIBE_API;
