@@ -109,9 +109,11 @@ static gboolean open_store(GError **error)
 {
     struct journal *journal = journal_sqlite_open(the_conf()->state_dir, error);
     struct store *store = journal ? store_open(journal, error) : NULL;
-    if (store)
-        front_set_store(store);
-    return store != NULL;
+    if (!store)
+        return FALSE;
+    store_set_max_tombstones(store, the_conf()->tombstones);
+    front_set_store(store);
+    return TRUE;
 }
 
 /* FALSE: stop came first. */

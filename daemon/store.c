@@ -189,6 +189,11 @@ static struct store *store_new(struct journal *journal)
     return s;
 }
 
+void store_set_max_tombstones(struct store *s, gsize n)
+{
+    s->max_tombstones = n;
+}
+
 static void store_free(struct store *s)
 {
     GHashTableIter iter;

@@ -72,6 +72,8 @@ static inline const char *record_key(const struct record *r, int f, const char *
  * have are left out with a warning. NULL with *error set when the journal cannot be read, a row is damaged or of an
  * unknown class. All that was loaded has generation 1. */
 struct store *store_open(struct journal *journal, GError **error);
+/* How many deletions watchers can still be told of; before the first one. Default 65536. */
+void store_set_max_tombstones(struct store *s, gsize n);
 /* Waits until all commits are durable and closes the journal. No other thread may be using the store. */
 void store_close(struct store *s);
 
