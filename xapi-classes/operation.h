@@ -17,9 +17,12 @@ gboolean operation_begin(struct txn *t, const struct message *m, struct value *c
 void operation_end(struct txn *t, const struct message *m, struct value *const *args, const char *task_ref);
 /* The same check without recording: for assert_operation_valid and handlers that do several things. */
 gboolean operation_check(struct txn *t, enum class_id class, const char *ref, const char *op, struct fault *f);
+/* VM_BAD_POWER_STATE [vm, expected, actual]; answers FALSE as fault_set does. */
+gboolean fault_power_state(struct fault *f, const char *vm, const char *expected, const char *actual);
 /* After a restart nothing is in progress: clears all current_operations. */
 void operations_clear(struct txn *t);
 
-derive_fn vm_derive, vbd_derive, vif_derive, vdi_derive, sr_derive, host_derive, pool_derive, task_derive;
+/* pbd_derive keeps those of its SR, vm_derive those of its devices, too. */
+derive_fn vm_derive, vbd_derive, vif_derive, vdi_derive, sr_derive, pbd_derive, host_derive, pool_derive, task_derive;
 
 #endif
