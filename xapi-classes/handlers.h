@@ -10,6 +10,10 @@
 
 /* ---- CREATED_BY, DESTROYED_BY ---- */
 
+handler_fn vm_create, vm_destroy;
+handler_fn vbd_create, vbd_destroy;
+handler_fn vif_create, vif_destroy;
+handler_fn console_create;
 handler_fn network_create, network_destroy;
 handler_fn vdi_create, vdi_destroy;
 handler_fn pbd_create, pbd_destroy;
@@ -28,6 +32,9 @@ handler_fn role_get_by_uuid;
 handler_fn role_get_by_name_label;
 
 /* ---- GETTER, SETTER, ADDER, REMOVER ---- */
+
+handler_fn vm_set_is_a_template;
+handler_fn vbd_set_userdevice;
 
 /* DERIVE: see operation.h. */
 

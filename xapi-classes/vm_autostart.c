@@ -1,0 +1,77 @@
+/* vm_autostart.c - VMs that are to be started together with their host. */
+#include "daemon/task.h"
+#include "xapi-classes/operation.h"
+#include "xapi-classes/vm.h"
+#include "xapi-classes/world.h"
+#include "xenbackend/backend.h"
+
+#include <string.h>
+
+#define BOOT_TIME_KEY "boot_time"
+
+enum { SAME_BOOT_S = 60 }; /* clocks are set; hosts do not boot twice in a minute */
+
+/* TRUE once after each boot of the host. */
+static gboolean host_has_booted(void)
+{
+    struct fault f = FAULT_INIT;
+    g_autoptr(value) info = backend_call("host.info", NULL, NULL, &f);
+    fault_clear(&f);
+    if (info == NULL)
+        return FALSE;
+    gint64 booted = (gint64) value_as_float(value_get(info, "boot_time"));
+    g_autofree char *last = store_get_meta(the_store(), BOOT_TIME_KEY);
+    if (last != NULL && ABS(g_ascii_strtoll(last, NULL, 10) - booted) < SAME_BOOT_S)
+        return FALSE;
+    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, booted);
+    store_set_meta(the_store(), BOOT_TIME_KEY, text, NULL);
+    return TRUE;
+}
+
+static gboolean wants_start(const struct record *vm)
+{
+    const char *asked = record_key(vm, F_VM_other_config, "auto_poweron");
+    if (!vm_is(vm, "Halted") || record_bool(vm, F_VM_is_a_template) || record_bool(vm, F_VM_is_control_domain))
+        return FALSE;
+    return record_bool(vm, F_VM_auto_power_on) || (asked != NULL && strcmp(asked, "true") == 0);
+}
+
+static int by_order(gconstpointer a, gconstpointer b)
+{
+    const struct record *x = *(struct record *const *) a, *y = *(struct record *const *) b;
+    gint64 m = record_int(x, F_VM_order), n = record_int(y, F_VM_order);
+    return m < n ? -1 : m > n;
+}
+
+/* Recorded as an operation, as a client's start would be. */
+static struct value *start(struct call *c, void *data)
+{
+    const char *ref = data;
+    const struct message *m = message_lookup("VM.start");
+    g_autoptr(value) arg = value_string(NULL, ref);
+    struct value *args[] = {arg};
+    struct txn *t = txn_begin(the_store());
+    if (!operation_begin(t, m, args, call_task_ref(c), &c->fault)) {
+        txn_abort(t);
+        return NULL;
+    }
+    txn_commit(t);
+    gboolean started = vm_do_start(c, ref, NULL, FALSE);
+    t = txn_begin(the_store());
+    operation_end(t, m, args, call_task_ref(c));
+    txn_commit(t);
+    return started ? value_void() : NULL;
+}
+
+void world_autostart(void)
+{
+    if (!host_has_booted())
+        return;
+    g_autoptr(GPtrArray) vms = store_all(the_store(), CLASS_VM);
+    g_ptr_array_sort(vms, by_order);
+    for (guint i = 0; i < vms->len; i++) {
+        const struct record *vm = g_ptr_array_index(vms, i);
+        if (wants_start(vm) && !task_spawn("VM.start", vm->ref, start, g_strdup(vm->ref), g_free))
+            g_warning("%s is not started with the host: the queue of tasks is full", record_str(vm, F_VM_name_label));
+    }
+}

@@ -1,0 +1,241 @@
+/* vm_twin.c - what clones, copies and snapshots of a VM have in common: its disks copied, its records made again. */
+#include "xapi-classes/vm_twin.h"
+#include "xapi-classes/storage.h"
+#include "xapi-classes/vm.h"
+#include "xenbackend/backend.h"
+
+#include <string.h>
+
+/* ---- disks ---- */
+
+static gboolean is_to_be_copied(const struct record *vbd, const struct value *ignore)
+{
+    const char *vdi = record_str(vbd, F_VBD_VDI);
+    return strcmp(record_str(vbd, F_VBD_type), "Disk") == 0 && !ref_is_null(vdi) &&
+           (ignore == NULL || !value_contains(ignore, vdi));
+}
+
+/* A copy goes to one SR; the quick ways stay where the image is. */
+static struct value *copy_disk(struct call *c, const char *vdi, enum twin_kind kind, const char *sr)
+{
+    if (kind != TWIN_COPY)
+        return vdi_clone_now(c, vdi, kind == TWIN_SNAPSHOT);
+    g_autoptr(record) r = store_get(the_store(), CLASS_VDI, vdi);
+    if (r == NULL)
+        return call_fail(c, "HANDLE_INVALID", "VDI", vdi, NULL);
+    return vdi_copy_now(c, vdi, ref_is_null(sr) ? record_str(r, F_VDI_SR) : sr);
+}
+
+static void unref_value(void *v)
+{
+    value_unref(v);
+}
+
+GPtrArray *twin_copy_disks(struct call *c, const struct record *vm, enum twin_kind kind, const char *sr,
+                           const struct value *ignore)
+{
+    const struct value *vbds = record_field(vm, F_VM_VBDs);
+    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(unref_value);
+    for (gsize i = 0; i < value_count(vbds); i++) {
+        g_autoptr(record) vbd = store_get(the_store(), CLASS_VBD, value_str(value_at(vbds, i)));
+        struct value *copy = NULL;
+        gboolean wanted = vbd != NULL && is_to_be_copied(vbd, ignore);
+        if (wanted)
+            copy = copy_disk(c, record_str(vbd, F_VBD_VDI), kind, sr);
+        if (wanted && copy == NULL) {
+            twin_drop_disks(c, disks);
+            return NULL;
+        }
+        g_ptr_array_add(disks, copy);
+        call_progress(c, (double) (i + 1) / (double) (value_count(vbds) + 1));
+    }
+    return g_steal_pointer(&disks);
+}
+
+/* Not by way of the call, which may have been cancelled. */
+static void destroy_image(const struct record *vdi)
+{
+    struct fault f = FAULT_INIT;
+    g_autoptr(record) sr = store_get(the_store(), CLASS_SR, record_str(vdi, F_VDI_SR));
+    if (sr == NULL)
+        return;
+    g_autoptr(value) params = storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
+    g_autoptr(value) answer = backend_call("vdi.destroy", params, NULL, &f);
+    if (answer == NULL) {
+        g_autofree char *text = fault_text(&f);
+        g_warning("the disk image %s is left over: %s", record_str(vdi, F_VDI_uuid), text);
+        fault_clear(&f);
+    }
+}
+
+void twin_drop_disks(struct call *c, GPtrArray *disks)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        const struct value *ref = g_ptr_array_index(disks, i);
+        g_autoptr(record) vdi = ref != NULL ? store_get(the_store(), CLASS_VDI, value_str(ref)) : NULL;
+        if (vdi == NULL)
+            continue;
+        destroy_image(vdi);
+        struct txn *t = txn_begin(the_store());
+        if (txn_get(t, CLASS_VDI, vdi->ref) != NULL)
+            vdi_forget_record(t, vdi->ref);
+        call_commit(c, t);
+    }
+}
+
+/* ---- records ---- */
+
+/* Everything but what says who an object is, where it is and what is happening to it. */
+static void copy_fields(struct txn *t, const struct record *from, const char *to, const int *own, gsize n_own)
+{
+    const struct class *class = from->class;
+    for (int i = 0; i < class->n_fields; i++) {
+        gboolean skip = class->fields[i].mirrors;
+        for (gsize k = 0; k < n_own && !skip; k++)
+            skip = own[k] == i;
+        if (!skip)
+            txn_set(t, class->id, to, i, value_ref(record_field(from, i)));
+    }
+}
+
+static void copy_vbd(struct txn *t, const struct record *vbd, const char *vm, const struct value *disk)
+{
+    static const int own[] = {F_VBD_uuid,
+                              F_VBD_VM,
+                              F_VBD_allowed_operations,
+                              F_VBD_current_operations,
+                              F_VBD_currently_attached,
+                              F_VBD_status_code,
+                              F_VBD_status_detail,
+                              F_VBD_runtime_properties,
+                              F_VBD_metrics};
+    const char *ref = txn_create(t, CLASS_VBD, NULL, NULL);
+    copy_fields(t, vbd, ref, own, G_N_ELEMENTS(own));
+    txn_set_str(t, CLASS_VBD, ref, F_VBD_VM, vm);
+    if (disk != NULL)
+        txn_set_str(t, CLASS_VBD, ref, F_VBD_VDI, value_str(disk));
+}
+
+static void copy_vif(struct txn *t, const struct record *vif, const char *vm, gboolean same_address)
+{
+    static const int own[] = {F_VIF_uuid,
+                              F_VIF_VM,
+                              F_VIF_allowed_operations,
+                              F_VIF_current_operations,
+                              F_VIF_currently_attached,
+                              F_VIF_status_code,
+                              F_VIF_status_detail,
+                              F_VIF_runtime_properties,
+                              F_VIF_metrics};
+    const char *seed = record_key(txn_get(t, CLASS_VM, vm), F_VM_other_config, "mac_seed");
+    const char *ref = txn_create(t, CLASS_VIF, NULL, NULL);
+    char mac[18];
+    copy_fields(t, vif, ref, own, G_N_ELEMENTS(own));
+    txn_set_str(t, CLASS_VIF, ref, F_VIF_VM, vm);
+    if (same_address)
+        return;
+    mac_from_seed(seed != NULL ? seed : ref, record_str(vif, F_VIF_device), mac);
+    txn_set_str(t, CLASS_VIF, ref, F_VIF_MAC, mac);
+    txn_set_bool(t, CLASS_VIF, ref, F_VIF_MAC_autogenerated, TRUE);
+}
+
+/* A disk that was not to be copied does not come along. */
+void twin_devices(struct txn *t, const struct record *source, const char *target, GPtrArray *disks,
+                  gboolean same_addresses)
+{
+    const struct value *vbds = record_field(source, F_VM_VBDs), *vifs = record_field(source, F_VM_VIFs);
+    for (gsize i = 0; i < value_count(vbds); i++) {
+        const struct record *vbd = txn_get(t, CLASS_VBD, value_str(value_at(vbds, i)));
+        const struct value *disk = i < disks->len ? g_ptr_array_index(disks, i) : NULL;
+        if (vbd != NULL && (disk != NULL || strcmp(record_str(vbd, F_VBD_type), "Disk") != 0))
+            copy_vbd(t, vbd, target, disk);
+    }
+    for (gsize i = 0; i < value_count(vifs); i++) {
+        const struct record *vif = txn_get(t, CLASS_VIF, value_str(value_at(vifs, i)));
+        if (vif != NULL)
+            copy_vif(t, vif, target, same_addresses);
+    }
+}
+
+static void copy_vm(struct txn *t, const struct record *vm, const char *ref)
+{
+    static const int own[] = {F_VM_uuid,
+                              F_VM_allowed_operations,
+                              F_VM_current_operations,
+                              F_VM_power_state,
+                              F_VM_resident_on,
+                              F_VM_scheduled_to_be_resident_on,
+                              F_VM_domid,
+                              F_VM_domarch,
+                              F_VM_metrics,
+                              F_VM_guest_metrics,
+                              F_VM_is_default_template,
+                              F_VM_is_control_domain,
+                              F_VM_suspend_VDI,
+                              F_VM_is_a_snapshot,
+                              F_VM_snapshot_of,
+                              F_VM_snapshot_time,
+                              F_VM_snapshot_info,
+                              F_VM_snapshot_metadata,
+                              F_VM_transportable_snapshot_id,
+                              F_VM_parent,
+                              F_VM_blobs,
+                              F_VM_attached_PCIs,
+                              F_VM_requires_reboot,
+                              F_VM_blocked_operations,
+                              F_VM_snapshot_schedule,
+                              F_VM_is_vmss_snapshot,
+                              F_VM_ha_always_run,
+                              F_VM_ha_restart_priority,
+                              F_VM_appliance};
+    copy_fields(t, vm, ref, own, G_N_ELEMENTS(own));
+    txn_set_int(t, CLASS_VM, ref, F_VM_domid, -1);
+    txn_set_str(t, CLASS_VM, ref, F_VM_power_state, "Halted");
+}
+
+/* What must not be the same in two VMs that may run beside each other. */
+static void renew_identity(struct txn *t, const struct record *vm, const char *ref)
+{
+    char seed[UUID_SIZE];
+    uuid_generate_text(seed);
+    txn_put_key(t, CLASS_VM, ref, F_VM_other_config, "mac_seed", seed);
+    if (record_bool(vm, F_VM_is_default_template)) {
+        txn_remove_key(t, CLASS_VM, ref, F_VM_other_config, "default_template");
+        txn_put_key(t, CLASS_VM, ref, F_VM_other_config, "base_template_name", record_str(vm, F_VM_name_label));
+    }
+    if (strchr(record_str(vm, F_VM_generation_id), ':') != NULL) {
+        g_autofree char *id = g_strdup_printf("%" G_GINT64_FORMAT ":%" G_GINT64_FORMAT,
+                                              (gint64) g_random_int() << 31 | g_random_int() >> 1,
+                                              (gint64) g_random_int() << 31 | g_random_int() >> 1);
+        txn_set_str(t, CLASS_VM, ref, F_VM_generation_id, id);
+    }
+}
+
+/* The line of descent goes through the newest snapshot. */
+static void mark_snapshot(struct txn *t, const struct record *vm, const char *ref)
+{
+    txn_set_bool(t, CLASS_VM, ref, F_VM_is_a_snapshot, TRUE);
+    txn_set_bool(t, CLASS_VM, ref, F_VM_is_a_template, TRUE);
+    txn_set_str(t, CLASS_VM, ref, F_VM_snapshot_of, vm->ref);
+    txn_set_time(t, CLASS_VM, ref, F_VM_snapshot_time, g_get_real_time() / G_USEC_PER_SEC);
+    txn_put_key(t, CLASS_VM, ref, F_VM_snapshot_info, "power-state-at-snapshot", record_str(vm, F_VM_power_state));
+    txn_put_key(t, CLASS_VM, ref, F_VM_snapshot_info, "disk-snapshot-type", "crash_consistent");
+    txn_set_str(t, CLASS_VM, ref, F_VM_parent, record_str(vm, F_VM_parent));
+    txn_set_str(t, CLASS_VM, vm->ref, F_VM_parent, ref);
+}
+
+const char *twin_create(struct txn *t, const struct record *vm, enum twin_kind kind, const char *name, GPtrArray *disks)
+{
+    const char *ref = txn_create(t, CLASS_VM, NULL, NULL);
+    copy_vm(t, vm, ref);
+    txn_set_str(t, CLASS_VM, ref, F_VM_name_label, name);
+    if (kind == TWIN_SNAPSHOT)
+        mark_snapshot(t, vm, ref);
+    else
+        renew_identity(t, vm, ref);
+    if (kind != TWIN_SNAPSHOT && record_bool(vm, F_VM_is_a_snapshot))
+        txn_set_str(t, CLASS_VM, ref, F_VM_parent, vm->ref);
+    twin_devices(t, vm, ref, disks, kind == TWIN_SNAPSHOT);
+    vm_metrics_of(t, ref);
+    return ref;
+}
