@@ -143,26 +143,29 @@ void sim_stop(struct sim_domain *d, enum sim_power power, const char *reason)
     sim_changed(d);
 }
 
-void sim_remove(struct sim_domain *d, const char *otherwise)
+static void tell_gone(const struct sim_domain *d, const char *reason)
 {
-    if (d->gone)
-        return;
-    g_autoptr(sim_domain) keep = sim_domain_ref(d);
-    gboolean was_alive = d->power != SIM_STARTING;
-    d->gone = TRUE;
-    g_hash_table_remove(sim.domains, d->uuid);
-    g_cond_broadcast(&d->changed);
-    if (!was_alive)
-        return;
-    sim_state_save(d);
     struct value_builder b;
     value_builder_map(&b, NULL, 3);
     value_builder_put_string(&b, "uuid", d->uuid);
     value_builder_put(&b, "domid", value_int(NULL, d->domid));
-    value_builder_put_string(&b, "reason", *d->reason != '\0' ? d->reason : otherwise);
+    value_builder_put_string(&b, "reason", reason);
     sim_notify("domain.gone", value_builder_end(&b));
     sim_dmesg("Domain %d destroyed", d->domid);
     sim_host_changed();
+}
+
+void sim_remove(struct sim_domain *d, const char *otherwise)
+{
+    if (d->gone || !g_hash_table_steal(sim.domains, d->uuid))
+        return;
+    d->gone = TRUE;
+    g_cond_broadcast(&d->changed);
+    if (d->power != SIM_STARTING) {
+        sim_state_save(d);
+        tell_gone(d, *d->reason != '\0' ? d->reason : otherwise);
+    }
+    sim_domain_unref(d); /* the table's */
 }
 
 static gboolean domid_is_used(int domid)
