@@ -74,3 +74,8 @@ check-programs: $(check_PROGRAMS) $(EXTRA_PROGRAMS)
 .PHONY: check-programs
 
 include tests/fuzz/local.mk
+
+# Stands in for the supervisor's children in tests/e2e/test_supervisor.py.
+noinst_PROGRAMS += tests/toys/toy-process
+tests_toys_toy_process_SOURCES = tests/toys/toy-process.c
+tests_toys_toy_process_LDADD = $(BASE_LIBS)
