@@ -85,13 +85,16 @@ static gboolean take_state_dir(const struct conf *c, const struct account *accou
     return TRUE;
 }
 
-static gboolean make_runtime_dir(const struct conf *c, GError **error)
+/* The simulator keeps its domains there and has no rights of its own. */
+static gboolean make_runtime_dir(const struct conf *c, const struct account *account, GError **error)
 {
     int fd = open_dir(c->runtime_dir, 0755);
     if (fd < 0)
         return dir_error(error, c->runtime_dir, "runtime-dir", "cannot be used");
+    gboolean ok = !account || c->backend != BACKEND_SIM || fchown(fd, account->uid, account->gid) == 0 ||
+                  dir_error(error, c->runtime_dir, "runtime-dir", "chown");
     close(fd);
-    return TRUE;
+    return ok;
 }
 
 /* From a good configuration to the end. */
@@ -102,7 +105,7 @@ static int run(struct conf **c)
     struct listeners listeners = {0};
     int lock = -1, status = 1;
     if (choose_account(*c, &account, &error) && take_state_dir(*c, account, &lock, &error) &&
-        make_runtime_dir(*c, &error) && listeners_open(&listeners, *c, account, &error))
+        make_runtime_dir(*c, account, &error) && listeners_open(&listeners, *c, account, &error))
         status = supervisor_run(c, &listeners, account);
     else
         g_critical("%s", error->message);
