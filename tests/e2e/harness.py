@@ -27,7 +27,7 @@ import xmlrpc.client
 BUILD = os.environ.get("XENAPID_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
 START_SECONDS = 60
 STOP_SECONDS = 60
-CRASH = re.compile(r"died of signal|ended with status|starting it again|ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|"
+CRASH = re.compile(r"died of signal|ended with status [1-9]|starting it again|ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|"
                    r"runtime error:|xenapid\S*-(CRITICAL|ERROR)|Assertion")
 
 
