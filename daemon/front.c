@@ -63,16 +63,16 @@ static void on_reload(G_GNUC_UNUSED void *data)
     g_autoptr(GError) error = NULL;
     struct conf *conf = conf_reload(the_conf(), &error);
     if (!conf) {
-        g_warning("The configuration stays as it was: %s", error->message);
+        g_warning("the configuration stays as it was: %s", error->message);
         return;
     }
     front_set_conf(conf);
     log_set_level(conf->log_level);
     sessions_recheck();
     if (!http_reload_tls(&error))
-        g_warning("The certificate stays as it was: %s", error->message);
+        g_warning("the certificate stays as it was: %s", error->message);
     else
-        g_message("The configuration was read again");
+        g_message("the configuration was read again");
 }
 
 static void on_stop(G_GNUC_UNUSED void *data)
@@ -90,6 +90,16 @@ static gboolean on_ping(G_GNUC_UNUSED void *data)
     return TRUE;
 }
 
+/* When we end ourselves, that helpers are lost is no news. */
+static void on_backend_state(gboolean up, G_GNUC_UNUSED void *data)
+{
+    g_mutex_lock(&told.lock);
+    gboolean stopping = told.stop;
+    g_mutex_unlock(&told.lock);
+    if (!stopping)
+        classes_backend_state(up, NULL);
+}
+
 /* ---- start ---- */
 
 /* Connections are descriptors: as many as the hard limit allows. */
@@ -101,7 +111,7 @@ static void raise_descriptor_limit(void)
     r.rlim_cur = r.rlim_max;
     setrlimit(RLIMIT_NOFILE, &r);
     if (r.rlim_cur != RLIM_INFINITY && r.rlim_cur < (rlim_t) the_conf()->connections + 256)
-        g_warning("Only %lu descriptors are allowed; for limits: connections=%d it should be %d more than those",
+        g_warning("only %lu descriptors are allowed; for limits: connections=%d it should be %d more than those",
                   (gulong) r.rlim_cur, the_conf()->connections, 256);
 }
 
@@ -157,11 +167,28 @@ static void stop(void)
     http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500));
 }
 
+/* From "start" to "stop". */
+static int run(void)
+{
+    g_autoptr(GError) error = NULL;
+    if (!wait_for_start())
+        return EXIT_SUCCESS;
+    /* Nothing is answered before what we believe agrees with what runs. */
+    classes_start();
+    if (!listen_everywhere(&error)) {
+        g_critical("%s", error->message);
+        return EXIT_FAILURE;
+    }
+    control_ready();
+    wait_for_stop();
+    return EXIT_SUCCESS;
+}
+
 static int serve(void)
 {
     g_autoptr(GError) error = NULL;
     if (!open_store(&error)) {
-        g_critical("The store cannot be opened: %s", error->message);
+        g_critical("the store cannot be opened: %s", error->message);
         return EXIT_FAILURE;
     }
     clock_init();
@@ -171,21 +198,10 @@ static int serve(void)
     http_reference_init();
     auth = peer_new("auth", NULL, NULL, NULL);
     auth_set_helper(auth);
-    backend_init(classes_notify, classes_backend_state, NULL);
+    backend_init(classes_notify, on_backend_state, NULL);
 
     static const struct control_callbacks callbacks = {on_listeners, on_helper, on_reload, on_stop, on_ping, NULL};
-    int status = EXIT_FAILURE;
-    if (control_start(&callbacks) && wait_for_start()) {
-        /* Nothing is answered before what we believe agrees with what runs. */
-        classes_start();
-        if (listen_everywhere(&error)) {
-            control_ready();
-            wait_for_stop();
-            status = EXIT_SUCCESS;
-        } else {
-            g_critical("%s", error->message);
-        }
-    }
+    int status = control_start(&callbacks) ? run() : EXIT_FAILURE;
     stop();
     control_end();
     sessions_stop();

@@ -127,7 +127,7 @@ static void set_keepalive(int fd)
     };
     for (gsize i = 0; i < G_N_ELEMENTS(options); i++)
         if (setsockopt(fd, options[i].level, options[i].option, &options[i].value, sizeof options[i].value) != 0)
-            g_debug("Socket option %d was not set: %s", options[i].option, g_strerror(errno));
+            g_debug("socket option %d was not set: %s", options[i].option, g_strerror(errno));
 }
 
 /* Longer than any deadline of ours, so that it holds only for clients that stop reading an answer. */
@@ -196,7 +196,7 @@ gboolean http_listen(int fd, const char *kind, const char *address, GError **err
         return FALSE;
     }
     g_ptr_array_add(listeners, l);
-    g_message("Serving %s on %s", kind, address);
+    g_message("serving %s on %s", kind, address);
     return TRUE;
 }
 

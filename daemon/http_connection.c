@@ -78,7 +78,7 @@ static void complain(const char *what, const char *address)
     if (complained != 0 && now - complained < 60 * G_USEC_PER_SEC)
         return;
     complained = now;
-    g_warning("A connection from %s was refused: %s", address, what);
+    g_warning("a connection from %s was refused: %s", address, what);
 }
 
 enum MHD_Result connection_policy(void *listener, const struct sockaddr *address, socklen_t len)

@@ -103,7 +103,7 @@ static struct pair *own_pair(const char *dir, GError **error)
     if (p)
         return p;
     if (g_file_test(cert, G_FILE_TEST_EXISTS) && g_file_test(key, G_FILE_TEST_EXISTS))
-        g_warning("The certificate is made anew: %s", why->message);
+        g_warning("the certificate is made anew: %s", why->message);
     return tls_self_signed(cert, key, error) ? pair_read(cert, key, error) : NULL;
 }
 

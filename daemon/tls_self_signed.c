@@ -107,6 +107,6 @@ gboolean tls_self_signed(const char *cert_file, const char *key_file, GError **e
     gnutls_x509_crt_deinit(crt);
     gnutls_x509_privkey_deinit(key);
     if (ok)
-        g_message("A certificate was made for %s: %s", g_get_host_name(), cert_file);
+        g_message("a certificate was made for %s: %s", g_get_host_name(), cert_file);
     return ok;
 }
