@@ -130,6 +130,9 @@ sim_fn sim_list, sim_start, sim_destroy, sim_populate, sim_tell;
 
 /* ---- sim_power.c ---- */
 
+/* Removes the suspend image of domain uuid; none is no fault. Without the mutex. */
+gboolean sim_drop_image(const char *path, const char *uuid, struct fault *f);
+
 sim_fn sim_pause, sim_unpause, sim_shutdown, sim_reboot, sim_suspend, sim_resume;
 
 /* ---- sim_tune.c: memory, vCPUs, scheduler, keys, metrics ---- */

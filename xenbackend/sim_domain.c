@@ -221,19 +221,31 @@ struct sim_domain *sim_find(struct sim_op *op, guint mask, struct fault *f)
     return NULL;
 }
 
-struct value *sim_list(struct sim_op *op G_GNUC_UNUSED, struct fault *f G_GNUC_UNUSED)
+static void add_state(struct value_builder *set, struct sim_domain *d)
 {
-    struct value_builder set, b;
+    if (d != NULL && d->power != SIM_STARTING)
+        value_builder_add(set, sim_domain_state(d));
+}
+
+static void add_all_states(struct value_builder *set)
+{
     GHashTableIter iter;
     void *value;
-    value_builder_set(&set, NULL, g_hash_table_size(sim.domains) + 1);
-    value_builder_add(&set, sim_domain_state(sim.dom0));
+    add_state(set, sim.dom0);
     g_hash_table_iter_init(&iter, sim.domains);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        struct sim_domain *d = value;
-        if (d->power != SIM_STARTING)
-            value_builder_add(&set, sim_domain_state(d));
-    }
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        add_state(set, value);
+}
+
+struct value *sim_list(struct sim_op *op, struct fault *f G_GNUC_UNUSED)
+{
+    struct value_builder set, b;
+    const char *uuid = value_get_str(op->params, "uuid", NULL);
+    value_builder_set(&set, NULL, uuid != NULL ? 1 : g_hash_table_size(sim.domains) + 1);
+    if (uuid == NULL)
+        add_all_states(&set);
+    else
+        add_state(&set, strcmp(uuid, sim.dom0->uuid) == 0 ? sim.dom0 : g_hash_table_lookup(sim.domains, uuid));
     value_builder_map(&b, NULL, 1);
     value_builder_put(&b, "domains", value_builder_end(&set));
     return value_builder_end(&b);
@@ -349,7 +361,13 @@ struct value *sim_destroy(struct sim_op *op, struct fault *f)
     }
     if (d != NULL)
         sim_remove(d, "destroyed");
-    return value_empty_map();
+    const char *image = value_get_str(op->params, "path", "");
+    if (*image == '\0')
+        return value_empty_map();
+    g_mutex_unlock(&sim.lock);
+    gboolean dropped = sim_drop_image(image, uuid, f);
+    g_mutex_lock(&sim.lock);
+    return dropped ? value_empty_map() : NULL;
 }
 
 /* ---- the simulator's own ---- */

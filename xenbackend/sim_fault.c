@@ -16,7 +16,7 @@ struct rule {
     char *uuid;   /* NULL: of any object */
     enum kind kind;
     gboolean after; /* when the work is done, before the answer */
-    gint64 left;    /* requests that it is for; negative: all */
+    gint64 left;    /* requests that it is for; 0 or less: all */
     gint64 ms;
     char *code;
     GStrv params;

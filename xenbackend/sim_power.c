@@ -174,28 +174,34 @@ struct value *sim_reboot(struct sim_op *op, struct fault *f)
 
 /* ---- suspend images: magic, length in decimal, JSON of the domain ---- */
 
-/* Where the image is: "path", or the VDI "vdi" of "sr". Without the mutex. The caller frees. */
-static char *image_path(struct value *params, struct fault *f)
+/* An image named by a path is a file of the domain's uuid: the front says where, but not over which file. */
+static gboolean check_path(const char *path, const char *uuid, struct fault *f)
 {
-    const char *path = value_get_str(params, "path", "");
-    if (*path == '\0') {
-        char *found = NULL;
-        const char *format = NULL;
-        const char *vdi = value_get_str(params, "vdi", "");
-        if (!storage_vdi_path(value_get_str(params, "sr", ""), vdi, &found, &format, f))
-            return NULL;
-        if (strcmp(format, "raw") == 0)
-            return found;
-        g_free(found);
-        fault_set(f, "VDI_INCOMPATIBLE_TYPE", vdi, format, NULL);
-        return NULL;
-    }
     g_auto(GStrv) parts = g_strsplit(path, "/", -1);
-    if (*path != '/' || g_strv_contains((const char *const *) parts, "..")) {
-        fault_set(f, "INVALID_VALUE", "path", path, NULL);
+    g_autofree char *name = g_path_get_basename(path);
+    if (*path == '/' && !g_strv_contains((const char *const *) parts, "..") && storage_uuid_is_valid(uuid) &&
+        g_str_has_prefix(name, uuid))
+        return TRUE;
+    return fault_set(f, "INVALID_VALUE", "path", path, NULL);
+}
+
+/* Where the image of domain uuid is: "path", or the VDI "vdi" of "sr"; *is_vdi says which. Without the mutex. The
+ * caller frees. */
+static char *image_path(struct value *params, const char *uuid, gboolean *is_vdi, struct fault *f)
+{
+    const char *path = value_get_str(params, "path", ""), *vdi = value_get_str(params, "vdi", "");
+    char *found = NULL;
+    const char *format = NULL;
+    *is_vdi = *path == '\0';
+    if (!*is_vdi)
+        return check_path(path, uuid, f) ? g_strdup(path) : NULL;
+    if (!storage_vdi_path(value_get_str(params, "sr", ""), vdi, &found, &format, f))
         return NULL;
-    }
-    return g_strdup(path);
+    if (strcmp(format, "raw") == 0)
+        return found;
+    g_free(found);
+    fault_set(f, "VDI_INCOMPATIBLE_TYPE", vdi, format, NULL);
+    return NULL;
 }
 
 static gboolean file_fault(const char *path, int err, struct fault *f)
@@ -212,22 +218,31 @@ static gboolean write_text(int fd, const char *text)
     return pwrite(fd, text, len, 0) == (gssize) len && fsync(fd) == 0;
 }
 
-/* A file that is there already (a VDI) is written into; another one appears when it is whole. */
-static gboolean write_image(const char *path, const char *text, struct fault *f)
+/* A VDI is written into; a file appears when it is whole, in a directory that is made if need be. */
+static gboolean write_image(const char *path, gboolean is_vdi, const char *text, struct fault *f)
 {
-    gboolean exists = access(path, F_OK) == 0;
-    g_autofree char *tmp = exists ? g_strdup(path) : g_strconcat(path, ".tmp", NULL);
-    int fd = open(tmp, O_WRONLY | (exists ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC | O_NOFOLLOW, 0600);
+    g_autofree char *tmp = is_vdi ? g_strdup(path) : g_strconcat(path, ".tmp", NULL);
+    g_autofree char *dir = g_path_get_dirname(path);
+    if (!is_vdi && g_mkdir_with_parents(dir, 0700) < 0)
+        return file_fault(dir, errno, f);
+    int fd = open(tmp, O_WRONLY | (is_vdi ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return file_fault(path, errno, f);
     gboolean written = write_text(fd, text);
-    if (written && !exists)
+    if (written && !is_vdi)
         written = rename(tmp, path) == 0;
     int err = errno;
     close(fd);
-    if (!written && !exists)
+    if (!written && !is_vdi)
         unlink(tmp);
     return written || file_fault(path, err, f);
+}
+
+gboolean sim_drop_image(const char *path, const char *uuid, struct fault *f)
+{
+    if (!check_path(path, uuid, f))
+        return FALSE;
+    return unlink(path) == 0 || errno == ENOENT || file_fault(path, errno, f);
 }
 
 static char *image_text(struct sim_domain *d)
@@ -277,8 +292,9 @@ static gboolean save_domain(struct sim_op *op, struct sim_domain *d, gint64 *siz
     g_autofree char *text = image_text(d);
     *size = (gint64) strlen(text);
     g_mutex_unlock(&sim.lock);
-    g_autofree char *path = image_path(op->params, f);
-    gboolean saved = path != NULL && write_image(path, text, f);
+    gboolean is_vdi;
+    g_autofree char *path = image_path(op->params, d->uuid, &is_vdi, f);
+    gboolean saved = path != NULL && write_image(path, is_vdi, text, f);
     g_mutex_lock(&sim.lock);
     return saved;
 }
@@ -316,13 +332,14 @@ struct value *sim_suspend(struct sim_op *op, struct fault *f)
 struct value *sim_resume(struct sim_op *op, struct fault *f)
 {
     struct value *config = value_get(op->params, "config");
+    const char *uuid = value_get_str(config, "uuid", "");
+    gboolean is_vdi;
     g_mutex_unlock(&sim.lock);
-    g_autofree char *path = image_path(op->params, f);
+    g_autofree char *path = image_path(op->params, uuid, &is_vdi, f);
     g_autoptr(value) image = path != NULL ? read_image(path, f) : NULL;
     g_mutex_lock(&sim.lock);
     if (image == NULL)
         return NULL;
-    const char *uuid = value_get_str(config, "uuid", "");
     if (strcmp(value_get_str(value_get(image, "config"), "uuid", ""), uuid) != 0)
         return bad_image(path, "the suspend image is another domain's", f);
     gboolean paused = value_as_bool(value_get(op->params, "paused"));

@@ -339,7 +339,7 @@ gboolean file_vdi_copy(void *sr, const char *new, gboolean into, const char *pat
 {
     struct storage_dir *d = sr;
     struct image old = {0};
-    gint64 bytes;
+    gint64 bytes = 0;
     if (!chain_allocated(path, format, &bytes, f))
         return FALSE;
     g_mutex_lock(&d->lock);

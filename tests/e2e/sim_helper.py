@@ -146,10 +146,11 @@ class Sim:
     # ---- domains ----
 
     def state(self, vm):
-        for d in self.call("domain.list")["domains"]:
-            if d["uuid"] == vm:
-                return d
-        return None
+        domains = self.call("domain.list", uuid=vm)["domains"]
+        return domains[0] if domains else None
+
+    def image(self, vm):
+        return self.path("state", "suspend", vm)
 
 
 def config(vm=None, memory=128 * MIB, **more):

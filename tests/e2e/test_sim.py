@@ -138,31 +138,46 @@ class Domains(Case):
     def test_suspend(self):
         s = self.sim()
         c = config()
-        vm, image = c["uuid"], s.path("image")
+        vm, image = c["uuid"], s.image(c["uuid"])
         s.call("domain.start", config=c)
         s.call("domain.set_vcpus", uuid=vm, vcpus=1)
         size = s.call("domain.suspend", uuid=vm, path=image, timeout=10)["size"]
         self.assertEqual(os.path.getsize(image), size)
         self.assertEqual(s.wait_note("domain.gone", uuid=vm)["reason"], "suspend")
-        self.fails("DOMAIN_BUILDER_ERROR", s.call, "domain.resume", config=config(), path=image)
+        other = config()
+        shutil.copy(image, s.image(other["uuid"]))
+        self.fails("DOMAIN_BUILDER_ERROR", s.call, "domain.resume", config=other, path=s.image(other["uuid"]))
         self.fails("SR_BACKEND_FAILURE", s.call, "domain.resume", config=c, path=image + "x")
-        self.fails("INVALID_VALUE", s.call, "domain.resume", config=c, path="../image")
-        for bad in (b"", b"nonsense", open(image, "rb").read()[:-20]):
-            with open(s.path("bad"), "wb") as f:
+        self.fails("INVALID_VALUE", s.call, "domain.resume", config=c, path="../" + vm)
+        self.fails("INVALID_VALUE", s.call, "domain.resume", config=c, path="/etc/passwd")
+        with open(image, "rb") as f:
+            good = f.read()
+        for bad in (b"", b"nonsense", good[:-20]):
+            with open(image + ".bad", "wb") as f:
                 f.write(bad)
-            self.fails("DOMAIN_BUILDER_ERROR", s.call, "domain.resume", config=c, path=s.path("bad"))
+            self.fails("DOMAIN_BUILDER_ERROR", s.call, "domain.resume", config=c, path=image + ".bad")
         answer = s.call("domain.resume", config=c, path=image, paused=True)
         self.assertEqual(answer["state"]["power"], "paused")
+        self.fails("INVALID_VALUE", s.call, "domain.destroy", uuid=vm, path="/etc/passwd")
+        for _ in range(2):
+            s.call("domain.destroy", uuid=vm, path=image)
+        self.assertFalse(os.path.exists(image))
 
-    def test_suspend_over_vdi(self):
+    @unittest.skipUnless(shutil.which("qemu-img"), "qemu-img")
+    def test_suspend_into_vdi(self):
         s = self.sim()
         c = config()
+        sr, vdi, qcow2 = (str(uuid.uuid4()) for _ in range(3))
+        params = {"sr": sr, "type": "file", "device_config": {"location": s.path("sr")}}
+        s.call("sr.create", **params)
+        s.call("sr.attach", **params)
+        s.call("vdi.create", sr=sr, vdi=vdi, virtual_size=MIB, type="raw")
+        s.call("vdi.create", sr=sr, vdi=qcow2, virtual_size=MIB, type="qcow2")
         s.call("domain.start", config=c)
-        with open(s.path("vdi"), "wb") as f:
-            f.truncate(1 << 20)
-        s.call("domain.suspend", uuid=c["uuid"], path=s.path("vdi"), timeout=10)
-        self.assertEqual(os.path.getsize(s.path("vdi")), 1 << 20)
-        s.call("domain.resume", config=c, path=s.path("vdi"))
+        self.fails("VDI_INCOMPATIBLE_TYPE", s.call, "domain.suspend", uuid=c["uuid"], sr=sr, vdi=qcow2)
+        s.call("domain.suspend", uuid=c["uuid"], sr=sr, vdi=vdi, timeout=10)
+        self.assertEqual(s.call("vdi.stat", sr=sr, vdi=vdi)["virtual_size"], MIB)
+        s.call("domain.resume", config=c, sr=sr, vdi=vdi)
 
     def test_cancel_undoes(self):
         s = self.sim(**{"start-ms": 30000, "suspend-ms": 30000, "shutdown-ms": 30000})
@@ -177,13 +192,13 @@ class Domains(Case):
         self.assertEqual(s.call("host.metrics")["memory_free"], free)
         c["other_config"] = {"sim:start-ms": "0"}
         s.call("domain.start", config=c)
-        for method, params in (("domain.suspend", {"path": s.path("i")}), ("domain.shutdown", {"reason": "poweroff"})):
+        for method, params in (("domain.suspend", {"path": s.image(c["uuid"])}), ("domain.shutdown", {"reason": "poweroff"})):
             n = s.ask(method, uuid=c["uuid"], timeout=100, **params)
             time.sleep(0.05)
             s.cancel(n)
             self.fails("TASK_CANCELLED", s.wait, n)
             self.assertEqual(s.state(c["uuid"])["power"], "running")
-        self.assertFalse(os.path.exists(s.path("i")))
+        self.assertFalse(os.path.exists(s.image(c["uuid"])))
 
     def test_destroy_while_starting(self):
         s = self.sim(**{"start-ms": 30000})
@@ -463,7 +478,7 @@ class Kill(Case):
         for c in new:
             asked[s.ask("domain.start", config=c)] = ("start", c["uuid"])
         for vm in vms[:20]:
-            asked[s.ask("domain.suspend", uuid=vm, path=s.path("i-" + vm), timeout=60)] = ("suspend", vm)
+            asked[s.ask("domain.suspend", uuid=vm, path=s.image(vm), timeout=60)] = ("suspend", vm)
         for c in first[20:40]:
             asked[s.ask("domain.reboot", config=c, clean=True, timeout=60)] = ("reboot", c["uuid"])
         for vm in vms[40:]:
@@ -484,7 +499,7 @@ class Kill(Case):
         # Whatever had not ended: a domain is there and well, or not at all, and all of it can be done again.
         self.assertEqual(s.call("sim.state")["starting"], [])
         for vm in vms[:20]:
-            self.assertTrue(vm in states or os.path.exists(s.path("i-" + vm)))
+            self.assertTrue(vm in states or os.path.exists(s.image(vm)))
         for c in first + new:
             s.call("domain.destroy", uuid=c["uuid"])
         numbers = [s.ask("domain.start", config=c) for c in first + new]
