@@ -165,9 +165,11 @@ char *conf_allowed(const struct conf_row *row)
 {
     switch (row->type) {
     case CONF_TEXT:
-        return g_strdup(row->form == FORM_NAME ? "a name of letters, digits and . _ - @" : "text, not empty");
+        if (row->form == FORM_NAME)
+            return g_strdup("a name of letters, digits and . _ - @");
+        return g_strdup(row->form == FORM_NOT_EMPTY ? "text, not empty" : "text");
     case CONF_PATH:
-        return g_strdup("a path, not empty");
+        return g_strdup(row->form == FORM_NOT_EMPTY ? "a path, not empty" : "a path");
     case CONF_LIST:
         if (row->form == FORM_ADDRESSES)
             return g_strdup("addresses like 127.0.0.1:8443, [::1]:8443 or :443, separated by ';'");

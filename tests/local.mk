@@ -14,6 +14,7 @@ check_PROGRAMS += tests/unit/test-wire tests/unit/test-conf
 tests_unit_test_wire_SOURCES = tests/unit/test-wire.c
 tests_unit_test_wire_LDADD = $(BASE_LIBS)
 tests_unit_test_conf_SOURCES = tests/unit/test-conf.c
+tests_unit_test_conf_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCES=\"$(abs_top_srcdir)\"
 tests_unit_test_conf_LDADD = $(BASE_LIBS)
 
 # The model's tables name every handler, so what needs the model needs the whole front.

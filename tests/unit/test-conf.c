@@ -7,6 +7,9 @@
 
 #include "daemon/conf_private.h"
 
+#define BEGIN_KEYS ".\\\" begin keys\n"
+#define END_KEYS   ".\\\" end keys\n"
+
 static char *dir;
 
 static char *write_conf(const char *text)
@@ -228,6 +231,26 @@ static void test_reload(void)
     g_assert_nonnull(strstr(error->message, ":2:"));
 }
 
+static char *read_source(const char *name)
+{
+    g_autofree char *path = g_build_filename(SOURCES, name, NULL);
+    char *text = NULL;
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    return text;
+}
+
+/* The file in the source tree says what the table says. With XENAPID_WRITE it is made to. */
+static void assert_file(const char *name, const char *wanted)
+{
+    if (g_getenv("XENAPID_WRITE")) {
+        g_autofree char *path = g_build_filename(SOURCES, name, NULL);
+        g_assert_true(g_file_set_contents(path, wanted, -1, NULL));
+    }
+    g_autofree char *text = read_source(name);
+    if (strcmp(text, wanted) != 0)
+        g_error("%s is not what conf_table.c says: XENAPID_WRITE=1 tests/unit/test-conf makes it so", name);
+}
+
 static void run_bad_option(const char *const *options, const char *says)
 {
     if (g_test_subprocess()) {
@@ -283,12 +306,58 @@ static void test_sample(void)
     g_autoptr(conf) plain = load_text(sample, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(plain->listen_unix[0], ==, c->listen_unix[0]);
-    const char *installed = g_getenv("XENAPID_SAMPLE");
-    if (!installed)
-        return;
-    g_autofree char *text = NULL;
-    g_assert_true(g_file_get_contents(installed, &text, NULL, NULL));
-    g_assert_cmpstr(text, ==, sample);
+    assert_file("etc/xenapid.conf", sample);
+}
+
+/* ---- the manual page ---- */
+
+static void put_mdoc_text(GString *out, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '\\')
+            g_string_append(out, "\\e");
+        else
+            g_string_append_c(out, *p);
+        /* A sentence ends its line. */
+        if (strchr(".:;", *p) && p[1] == ' ' && *p == '.') {
+            g_string_append_c(out, '\n');
+            p++;
+        }
+    }
+    g_string_append_c(out, '\n');
+}
+
+static char *manual_keys(void)
+{
+    GString *out = g_string_new(BEGIN_KEYS);
+    const char *section = "";
+    for (gsize i = 0; i < n_conf_rows; i++) {
+        const struct conf_row *row = &conf_rows[i];
+        if (strcmp(section, row->section) != 0) {
+            g_string_append_printf(out, "%s.Ss [%s]\n.Bl -tag -width Ds\n", i ? ".El\n" : "", row->section);
+            section = row->section;
+        }
+        g_autofree char *allowed = conf_allowed(row);
+        g_string_append_printf(out, ".It Cm %s\n", row->key);
+        put_mdoc_text(out, row->doc);
+        g_string_append_printf(out, ".br\nAllowed: %s.\n", allowed);
+        if (*row->otherwise)
+            g_string_append_printf(out, "Default: %s\n", row->otherwise);
+        else
+            g_string_append(out, "Default: empty.\n");
+    }
+    g_string_append(out, ".El\n" END_KEYS);
+    return g_string_free(out, FALSE);
+}
+
+static void test_manual(void)
+{
+    g_autofree char *keys = manual_keys(), *text = read_source("docs/xenapid.conf.5");
+    char *begin = strstr(text, BEGIN_KEYS), *end = strstr(text, END_KEYS);
+    g_assert_true(begin && end && begin < end);
+    g_autofree char *before = g_strndup(text, (gsize) (begin - text));
+    g_autofree char *wanted = g_strconcat(before, keys, end + strlen(END_KEYS), NULL);
+    assert_file("docs/xenapid.conf.5", wanted);
 }
 
 int main(int argc, char **argv)
@@ -308,6 +377,7 @@ int main(int argc, char **argv)
     g_test_add_func("/conf/missing-file", test_missing_file);
     g_test_add_func("/conf/extra-word", test_extra_word);
     g_test_add_func("/conf/sample", test_sample);
+    g_test_add_func("/conf/manual", test_manual);
     int status = g_test_run();
     g_autofree char *file = g_build_filename(dir, "xenapid.conf", NULL);
     g_unlink(file);
