@@ -98,7 +98,7 @@ void throttle_source(const struct origin *origin, char source[SOURCE_SIZE])
 static guint wait_for(const struct entry *e, gint64 now)
 {
     const struct conf *conf = the_conf();
-    int over = e ? (int) floor(failures_now(e, now) + 0.001) - conf->login_failures_before_slow : -1;
+    int over = e ? (int) round(failures_now(e, now)) - conf->login_failures_before_slow : -1;
     if (over < 0)
         return 0;
     double wait = ldexp(conf->login_failure_delay_ms, MIN(over, 30) + 1);
