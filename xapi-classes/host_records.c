@@ -39,6 +39,21 @@ static struct value *or_empty(struct value *v, struct value *empty)
     return v ? value_ref(v) : empty;
 }
 
+/* Any map as the API's map of strings; a backend may say true where the field says "true". */
+static struct value *string_map(struct value *map)
+{
+    struct value_builder b;
+
+    value_builder_map(&b, NULL, value_count(map));
+    for (gsize i = 0; i < value_count(map); i++) {
+        struct value *v = map->u.map.m[i].value;
+        g_autofree char *number = v->type == VALUE_INT ? g_strdup_printf("%" G_GINT64_FORMAT, v->u.i) : NULL;
+        const char *text = v->type == VALUE_BOOL ? (value_as_bool(v) ? "true" : "false") : number;
+        value_builder_put_string(&b, value_str(map->u.map.m[i].key), text ? text : value_str(v));
+    }
+    return value_builder_end(&b);
+}
+
 /* ---- versions ---- */
 
 static struct value *software_version(struct value *info)
@@ -297,8 +312,8 @@ static void update_host_record(struct txn *t, struct value *info)
     txn_set(t, CLASS_host, h, F_host_cpu_info, cpu_info(info));
     txn_set(t, CLASS_host, h, F_host_capabilities, or_empty(value_get(info, "capabilities"), value_empty_set()));
     txn_set_str(t, CLASS_host, h, F_host_sched_policy, value_get_str(info, "scheduler", ""));
-    txn_set(t, CLASS_host, h, F_host_chipset_info, or_empty(value_get(info, "chipset"), value_empty_map()));
-    txn_set(t, CLASS_host, h, F_host_bios_strings, or_empty(value_get(info, "bios"), value_empty_map()));
+    txn_set(t, CLASS_host, h, F_host_chipset_info, string_map(value_get(info, "chipset")));
+    txn_set(t, CLASS_host, h, F_host_bios_strings, string_map(value_get(info, "bios")));
     set_metrics(t, record_str(txn_get(t, CLASS_host, h), F_host_metrics), info);
 }
 
