@@ -18,16 +18,16 @@ struct session {
     char *user;       /* canonical name, "" for the local superuser without one */
     char *originator; /* as the client gave it, or its user agent */
     char *address;
-    char *subject;    /* reference of the subject object, or NULL_REF */
+    char *subject; /* reference of the subject object, or NULL_REF */
     gboolean local_superuser;
-    gboolean local_only;    /* slave_local_login: only local_logout and emergency calls */
-    guint64 roles;          /* a bit per enum role, with all that these reach; atomic: use session_has_role */
-    gint64 last_active;     /* monotonic seconds; atomic */
-    gint valid;             /* 0 once logged out or expired */
-    GMutex lock;            /* for the members below */
+    gboolean local_only; /* slave_local_login: only local_logout and emergency calls */
+    guint64 roles;       /* a bit per enum role, with all that these reach; atomic: use session_has_role */
+    gint64 last_active;  /* monotonic seconds; atomic */
+    gint valid;          /* 0 once logged out or expired */
+    GMutex lock;         /* for the members below */
     /* event.register/next: the classes registered, and where the walk stands */
     gboolean registered;
-    GHashTable *classes;    /* set of lower-case class names; "*" is all */
+    GHashTable *classes; /* set of lower-case class names; "*" is all */
     guint64 event_generation;
     /* of the sessions' table */
     gint observers;            /* references of those who only look at all sessions */

@@ -10,12 +10,12 @@ struct pending_call;
 typedef void call_continue_fn(struct pending_call *pc);
 
 struct pending_call {
-    struct call call; /* first: a struct call * is a struct pending_call * */
+    struct call call;          /* first: a struct call * is a struct pending_call * */
     call_continue_fn *proceed; /* for outcomes that come on another thread, after the starter has left */
-    void *owner;      /* the exchange or task it belongs to */
-    gint *abandoned;  /* the owner's flag: nobody waits for the answer */
-    gint handoff;     /* between starter and completer: see claim */
-    gint durable_handoff; /* between who registered for durability and the journal */
+    void *owner;               /* the exchange or task it belongs to */
+    gint *abandoned;           /* the owner's flag: nobody waits for the answer */
+    gint handoff;              /* between starter and completer: see claim */
+    gint durable_handoff;      /* between who registered for durability and the journal */
     struct value *result;
 };
 

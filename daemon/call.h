@@ -1,9 +1,9 @@
 /* call.h - one API call from its arguments to its answer: what a class handler sees.
  *
  * Before a handler runs, the dispatcher has checked the session, the role, and the number and types of the arguments.
- * A handler runs to its end on one thread and answers a value, or NULL after call_fail(). Handlers of short messages run
- * on an HTTP thread and must not block; those of LONG messages (and everything called as Async.X) run on a worker as a
- * task and may. A handler whose answer comes later (event.from, login) returns call_defer() and somebody calls
+ * A handler runs to its end on one thread and answers a value, or NULL after call_fail(). Handlers of short messages
+ * run on an HTTP thread and must not block; those of LONG messages (and everything called as Async.X) run on a worker
+ * as a task and may. A handler whose answer comes later (event.from, login) returns call_defer() and somebody calls
  * call_complete() then. */
 #ifndef XENAPID_CALL_H
 #define XENAPID_CALL_H
@@ -17,9 +17,9 @@ struct task;
 
 /* Where a request came from; lives as long as any call of it. */
 struct origin {
-    const char *address;    /* "192.0.2.1", "::1", "unix" */
+    const char *address; /* "192.0.2.1", "::1", "unix" */
     gboolean is_unix, tls;
-    gboolean uid_known;     /* UNIX sockets */
+    gboolean uid_known; /* UNIX sockets */
     guint uid;
     const char *user_agent; /* may be NULL */
     const char *host;       /* the Host header, or NULL: what this client calls us */
@@ -27,13 +27,13 @@ struct origin {
 
 struct call {
     const struct message *msg;
-    struct value **args;  /* msg->n_params of them, converted; NULL for an optional one that was left out */
+    struct value **args;     /* msg->n_params of them, converted; NULL for an optional one that was left out */
     struct session *session; /* NULL for messages without one */
     const struct origin *origin;
-    struct task *task;    /* NULL unless it runs as a task */
-    struct arena *arena;  /* for what lives no longer than the handler */
+    struct task *task;   /* NULL unless it runs as a task */
+    struct arena *arena; /* for what lives no longer than the handler */
     struct fault fault;
-    guint64 wait_seq;     /* the answer waits until this commit is durable */
+    guint64 wait_seq; /* the answer waits until this commit is durable */
     guint64 request_id;
 };
 
@@ -41,12 +41,13 @@ struct call {
 struct store *the_store(void);
 const struct conf *the_conf(void); /* replaced as a whole at reload: do not keep the pointer */
 void front_set_store(struct store *s);
-void front_set_conf(struct conf *c); /* takes over c; the one before is kept until the process ends (reloads are rare) */
+void front_set_conf(
+    struct conf *c); /* takes over c; the one before is kept until the process ends (reloads are rare) */
 
 /* ---- arguments ---- */
 
-struct value *call_arg(const struct call *c, int i);        /* borrowed; NULL when left out */
-const char *call_str(const struct call *c, int i);          /* strings, enums, references */
+struct value *call_arg(const struct call *c, int i); /* borrowed; NULL when left out */
+const char *call_str(const struct call *c, int i);   /* strings, enums, references */
 gint64 call_int(const struct call *c, int i);
 gboolean call_bool(const struct call *c, int i);
 double call_float(const struct call *c, int i);

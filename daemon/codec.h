@@ -45,15 +45,15 @@ enum parse_result {
 };
 
 struct rpc_request {
-    const char *method;   /* in the arena; "" when absent */
-    struct value **args;  /* in the arena */
+    const char *method;  /* in the arena; "" when absent */
+    struct value **args; /* in the arena */
     gsize n_args;
     /* JSON-RPC only */
-    guint version;        /* 0: XML-RPC; 1: JSON-RPC 1.0; 2: JSON-RPC 2.0 */
-    struct value *id;     /* VALUE_STRING, VALUE_INT, VALUE_FLOAT or NULL for null */
-    gboolean notification; /* 2.0 without id, 1.0 with id null: no reply is due for 2.0 */
+    guint version;            /* 0: XML-RPC; 1: JSON-RPC 1.0; 2: JSON-RPC 2.0 */
+    struct value *id;         /* VALUE_STRING, VALUE_INT, VALUE_FLOAT or NULL for null */
+    gboolean notification;    /* 2.0 without id, 1.0 with id null: no reply is due for 2.0 */
     enum parse_result result; /* of this request (one in a batch may be bad while others are good) */
-    const char *error;    /* in the arena or static: what is wrong, for people */
+    const char *error;        /* in the arena or static: what is wrong, for people */
 };
 
 /* Writes v, as a value of the format, into r. */

@@ -33,12 +33,12 @@ struct txn;
 struct record {
     gint refs;
     const struct class *class;
-    guint64 generation; /* of the commit that made it */
-    guint64 created;    /* generation of the commit that created the object */
-    const char *ref;    /* owned by the object's key, lives as long as the record */
+    guint64 generation;            /* of the commit that made it */
+    guint64 created;               /* generation of the commit that created the object */
+    const char *ref;               /* owned by the object's key, lives as long as the record */
     GBytes *bytes[N_WIRE_FORMATS]; /* made when first asked for; use record_bytes() */
-    void *key;          /* counted holder of ref */
-    struct value *fields[]; /* class->n_fields of them, in order; never NULL */
+    void *key;                     /* counted holder of ref */
+    struct value *fields[];        /* class->n_fields of them, in order; never NULL */
 };
 
 struct record *record_ref(struct record *r);
@@ -54,11 +54,26 @@ struct value *record_value(struct record *r);
 struct value *record_map(struct record *r);
 
 /* Reading a field: f is an F_CLASS_name number of the record's class; a wrong type answers the neutral element. */
-static inline struct value *record_field(const struct record *r, int f) { return r->fields[f]; }
-static inline const char *record_str(const struct record *r, int f) { return value_str(r->fields[f]); }
-static inline gint64 record_int(const struct record *r, int f) { return value_as_int(r->fields[f]); }
-static inline gboolean record_bool(const struct record *r, int f) { return value_as_bool(r->fields[f]); }
-static inline double record_float(const struct record *r, int f) { return value_as_float(r->fields[f]); }
+static inline struct value *record_field(const struct record *r, int f)
+{
+    return r->fields[f];
+}
+static inline const char *record_str(const struct record *r, int f)
+{
+    return value_str(r->fields[f]);
+}
+static inline gint64 record_int(const struct record *r, int f)
+{
+    return value_as_int(r->fields[f]);
+}
+static inline gboolean record_bool(const struct record *r, int f)
+{
+    return value_as_bool(r->fields[f]);
+}
+static inline double record_float(const struct record *r, int f)
+{
+    return value_as_float(r->fields[f]);
+}
 /* NULL when the key is absent. */
 static inline const char *record_key(const struct record *r, int f, const char *key)
 {

@@ -16,11 +16,11 @@ struct arena;
 struct value;
 
 enum value_type {
-    VALUE_VOID,     /* <value></value>, "" */
-    VALUE_STRING,   /* also references and enums; UTF-8, no NUL inside */
-    VALUE_INT,      /* int64, untyped text in XML-RPC */
-    VALUE_I4,       /* int32, <i4> in XML-RPC */
-    VALUE_FLOAT,    /* finite double */
+    VALUE_VOID,   /* <value></value>, "" */
+    VALUE_STRING, /* also references and enums; UTF-8, no NUL inside */
+    VALUE_INT,    /* int64, untyped text in XML-RPC */
+    VALUE_I4,     /* int32, <i4> in XML-RPC */
+    VALUE_FLOAT,  /* finite double */
     VALUE_BOOL,
     VALUE_DATETIME, /* seconds since 1970-01-01 UTC */
     VALUE_SET,      /* ordered values */
@@ -88,8 +88,8 @@ void arena_adopt(struct arena *a, struct value *v);
 
 /* ---- construction: with an arena, in it; with NULL, on the heap with one reference that the caller owns ---- */
 
-struct value *value_void(void);        /* a static value: counting is harmless */
-struct value *value_bool(gboolean b);  /* static too */
+struct value *value_void(void);                             /* a static value: counting is harmless */
+struct value *value_bool(gboolean b);                       /* static too */
 struct value *value_string(struct arena *a, const char *s); /* NULL counts as "" */
 struct value *value_string_len(struct arena *a, const char *s, gsize len);
 struct value *value_printf(struct arena *a, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -113,8 +113,8 @@ struct value_builder {
 };
 void value_builder_set(struct value_builder *b, struct arena *a, gsize expected);
 void value_builder_map(struct value_builder *b, struct arena *a, gsize expected);
-void value_builder_add(struct value_builder *b, struct value *v);                     /* sets */
-void value_builder_add_string(struct value_builder *b, const char *s);               /* sets */
+void value_builder_add(struct value_builder *b, struct value *v);      /* sets */
+void value_builder_add_string(struct value_builder *b, const char *s); /* sets */
 /* Maps: the caller sees to it that no key comes twice (value_builder_has answers that, linearly). */
 void value_builder_put(struct value_builder *b, const char *key, struct value *v);
 void value_builder_put_key(struct value_builder *b, struct value *key, struct value *v);
@@ -139,16 +139,16 @@ const char *value_str(const struct value *v);
 gint64 value_as_int(const struct value *v); /* INT, I4, BOOL, DATETIME; FLOAT truncated */
 double value_as_float(const struct value *v);
 gboolean value_as_bool(const struct value *v);
-gsize value_count(const struct value *v); /* members of a SET or MAP */
-struct value *value_at(const struct value *v, gsize i);              /* SET, borrowed */
-struct value *value_get(const struct value *v, const char *key);     /* MAP, borrowed; NULL when absent */
+gsize value_count(const struct value *v);                        /* members of a SET or MAP */
+struct value *value_at(const struct value *v, gsize i);          /* SET, borrowed */
+struct value *value_get(const struct value *v, const char *key); /* MAP, borrowed; NULL when absent */
 const char *value_get_str(const struct value *v, const char *key, const char *otherwise);
-gboolean value_contains(const struct value *set, const char *s);     /* SET of strings */
-gboolean value_equal(const struct value *a, const struct value *b);  /* deep; BLOBs by identity */
-gboolean value_map_has_duplicates(const struct value *map);          /* a key that comes twice in a MAP */
+gboolean value_contains(const struct value *set, const char *s);    /* SET of strings */
+gboolean value_equal(const struct value *a, const struct value *b); /* deep; BLOBs by identity */
+gboolean value_map_has_duplicates(const struct value *map);         /* a key that comes twice in a MAP */
 
 /* New heap values that differ in one member; the originals stay as they were. */
-struct value *value_set_with(const struct value *set, const char *s);    /* added at the end if not there */
+struct value *value_set_with(const struct value *set, const char *s); /* added at the end if not there */
 struct value *value_set_without(const struct value *set, const char *s);
 struct value *value_map_with(const struct value *map, const char *key, struct value *v); /* takes over v */
 struct value *value_map_without(const struct value *map, const char *key);
@@ -167,8 +167,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(value, value_unref)
 /* ---- fault: why a call failed, in the API's own words: a code and its parameters ---- */
 
 struct fault {
-    char *code;    /* NULL: no fault */
-    GStrv params;  /* NULL-terminated; NULL counts as none */
+    char *code;   /* NULL: no fault */
+    GStrv params; /* NULL-terminated; NULL counts as none */
 };
 /* Sets code and parameters (strings, ended by NULL); a fault that is set already keeps its first cause.
  * Answers FALSE always, so that a function can end in "return fault_set(f, ...)". f may be NULL. */
@@ -181,6 +181,9 @@ void fault_clear(struct fault *f);
 char *fault_text(const struct fault *f);
 /* The code and the parameters as one SET of strings, as JSON-RPC 1.0, XML-RPC and task.error_info want it. */
 struct value *fault_value(struct arena *a, const struct fault *f);
-#define FAULT_INIT { NULL, NULL }
+#define FAULT_INIT                                                                                                     \
+    {                                                                                                                  \
+        NULL, NULL                                                                                                     \
+    }
 
 #endif

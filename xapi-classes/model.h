@@ -1,8 +1,8 @@
 /* model.h - the data model as tables: classes, fields, messages, types, enums, roles.
  *
  * The rows are written once, in xapi-classes/NAME.def, and read several times with different macros (see all.def, and
- * model_rows.h for what a row may hold): for the numbers below, for the descriptors, for the handlers' prototypes. Everything here is constant
- * after model_init() and may be read on any thread without a lock. */
+ * model_rows.h for what a row may hold): for the numbers below, for the descriptors, for the handlers' prototypes.
+ * Everything here is constant after model_init() and may be read on any thread without a lock. */
 #ifndef XENAPID_MODEL_H
 #define XENAPID_MODEL_H
 
@@ -28,14 +28,28 @@ enum class_id {
 #define FIELD_ID1(class, name) FIELD_ID2(class, name)
 #define CLASS_BEGIN            enum {
 #define FIELD(name, ...)       FIELD_ID1(THIS, name),
-#define CLASS_END              G_PASTE(N_FIELDS_, THIS) };
+#define CLASS_END                                                                                                      \
+    G_PASTE(N_FIELDS_, THIS)                                                                                           \
+    }                                                                                                                  \
+    ;
 #include "xapi-classes/all.def"
 
 /* ---- types ---- */
 
 enum type_kind {
-    TYPE_VOID, TYPE_STRING, TYPE_INT, TYPE_FLOAT, TYPE_BOOL, TYPE_DATETIME, TYPE_ENUM, TYPE_REF, TYPE_RECORD, TYPE_SET,
-    TYPE_MAP, TYPE_OPTION, TYPE_EVENT_BATCH,
+    TYPE_VOID,
+    TYPE_STRING,
+    TYPE_INT,
+    TYPE_FLOAT,
+    TYPE_BOOL,
+    TYPE_DATETIME,
+    TYPE_ENUM,
+    TYPE_REF,
+    TYPE_RECORD,
+    TYPE_SET,
+    TYPE_MAP,
+    TYPE_OPTION,
+    TYPE_EVENT_BATCH,
 };
 
 struct enum_type {
@@ -70,14 +84,14 @@ enum qualifier { RO, CTOR, RW }; /* RO/runtime, RO/constructor, RW */
 enum api_state { STATE_published, STATE_deprecated, STATE_prototyped, STATE_removed };
 
 enum class_flags {
-    OBJECT = 1 << 0,   /* its objects are stored and have the implicit messages; without it: only a record's shape */
-    GET_ALL = 1 << 1,  /* get_all, get_all_records, get_all_records_where, get_all_where */
-    CREATE = 1 << 2,   /* has create ... */
-    DESTROY = 1 << 3,  /* ... and destroy */
-    EPHEMERAL = 1 << 4, /* not journaled: gone after a restart */
-    NO_EVENTS = 1 << 5, /* changes are told to no watcher (session) */
-    STORED = 1 << 6,   /* its objects are stored, but only its explicit messages exist (message) */
-    API_1_0 = 1 << 7,  /* of the 1.0 API only */
+    OBJECT = 1 << 0,     /* its objects are stored and have the implicit messages; without it: only a record's shape */
+    GET_ALL = 1 << 1,    /* get_all, get_all_records, get_all_records_where, get_all_where */
+    CREATE = 1 << 2,     /* has create ... */
+    DESTROY = 1 << 3,    /* ... and destroy */
+    EPHEMERAL = 1 << 4,  /* not journaled: gone after a restart */
+    NO_EVENTS = 1 << 5,  /* changes are told to no watcher (session) */
+    STORED = 1 << 6,     /* its objects are stored, but only its explicit messages exist (message) */
+    API_1_0 = 1 << 7,    /* of the 1.0 API only */
     NO_BY_NAME = 1 << 8, /* has a name_label, but no get_by_name_label (pool) */
 };
 
@@ -89,15 +103,15 @@ struct field {
     const char *doc;
     enum api_state state;
     gboolean api_1_0;
-    enum role role;          /* of set_, add_to_, remove_from_ ... (RW) ; 0 means pool_operator */
-    gboolean client_cert;    /* the setter is also for the client-cert role */
-    enum class_id mirror_class; /* this set holds the objects of that class ... */
-    int mirror_field;           /* ... whose reference field points here; kept by the store, never written */
-    gboolean mirrors;           /* says that the two above count */
-    gboolean ephemeral;         /* changes of this field alone are not journaled (task.progress) */
-    handler_fn *setter;         /* replaces the generic set_X (checks, or more to do) */
+    enum role role;              /* of set_, add_to_, remove_from_ ... (RW) ; 0 means pool_operator */
+    gboolean client_cert;        /* the setter is also for the client-cert role */
+    enum class_id mirror_class;  /* this set holds the objects of that class ... */
+    int mirror_field;            /* ... whose reference field points here; kept by the store, never written */
+    gboolean mirrors;            /* says that the two above count */
+    gboolean ephemeral;          /* changes of this field alone are not journaled (task.progress) */
+    handler_fn *setter;          /* replaces the generic set_X (checks, or more to do) */
     handler_fn *adder, *remover; /* replace the generic add_to_X/add_X and remove_from_X/remove_X */
-    handler_fn *getter;         /* replaces get_X */
+    handler_fn *getter;          /* replaces get_X */
     /* filled by model_init */
     struct value *initial_value; /* neutral value of the type where initial is NULL */
     int index;
@@ -133,10 +147,10 @@ struct message {
     const char *const *errors; /* NULL-terminated; NULL: none listed */
     /* filled by model_init */
     const struct class *class;
-    gboolean implicit;            /* derived from the fields */
-    const struct field *field;    /* implicit: the field it is about, or NULL */
-    char *full_name;              /* "VM.start" */
-    char *permission;             /* "vm.start" */
+    gboolean implicit;         /* derived from the fields */
+    const struct field *field; /* implicit: the field it is about, or NULL */
+    char *full_name;           /* "VM.start" */
+    char *permission;          /* "vm.start" */
 };
 
 /* Worked out for every object of a class when a transaction that changed it is committed (allowed_operations);
@@ -144,22 +158,23 @@ struct message {
 struct txn;
 typedef void derive_fn(struct txn *t, const char *ref);
 
-struct class {
+struct class
+{
     const char *name;
     const char *doc;
     enum api_state state;
-    guint flags; /* enum class_flags */
+    guint flags;                          /* enum class_flags */
     const struct enum_type *const *enums; /* NULL-terminated, as are those below by a row without a name */
     struct field *fields;
     const struct message *messages; /* explicit ones */
     const struct key_role *key_roles;
     enum role create_role, destroy_role; /* 0: pool_operator */
-    enum role read_role;            /* of all that reads its objects; 0: read_only */
-    handler_fn *create, *destroy;   /* replace the generic ones; unbuilt says that they are not built */
+    enum role read_role;                 /* of all that reads its objects; 0: read_only */
+    handler_fn *create, *destroy;        /* replace the generic ones; unbuilt says that they are not built */
     handler_fn *get_field, *get_record, *get_by_uuid, *get_by_name; /* likewise; get_field is every get_X */
-    gboolean create_long, destroy_long; /* these run as tasks */
-    const char *destroy_op;         /* operation recorded while destroy runs */
-    derive_fn *derive;              /* may be NULL */
+    gboolean create_long, destroy_long;                             /* these run as tasks */
+    const char *destroy_op;                                         /* operation recorded while destroy runs */
+    derive_fn *derive;                                              /* may be NULL */
     /* filled by model_init */
     enum class_id id;
     int n_enums, n_fields, n_messages, n_key_roles;

@@ -52,17 +52,24 @@
 
 /* ---- of a message ---- */
 
-#define ARG(t, name)        {t, #name}
-#define ARGS(...)           (const struct param[]){__VA_ARGS__}, N_ARGS((const struct param[]){__VA_ARGS__})
-#define N_ARGS(...)         (sizeof(__VA_ARGS__) / sizeof(struct param))
-#define NO_ARGS             NULL, 0
-#define ERRORS(...)         .errors = (const char *const[]){__VA_ARGS__, NULL}
-#define LONG                .long_running = TRUE
-#define OVER                .over = TRUE
-#define OP(x)               .op = #x
-#define NO_SESSION          .no_session = TRUE
-#define OPTIONAL(n)         .optional = n
-#define SECRET              .secret = TRUE
+#define ARG(t, name)                                                                                                   \
+    {                                                                                                                  \
+        t, #name                                                                                                       \
+    }
+#define ARGS(...)   (const struct param[]){__VA_ARGS__}, N_ARGS((const struct param[]){__VA_ARGS__})
+#define N_ARGS(...) (sizeof(__VA_ARGS__) / sizeof(struct param))
+#define NO_ARGS     NULL, 0
+#define ERRORS(...)                                                                                                    \
+    .errors = (const char *const[])                                                                                    \
+    {                                                                                                                  \
+        __VA_ARGS__, NULL                                                                                              \
+    }
+#define LONG        .long_running = TRUE
+#define OVER        .over = TRUE
+#define OP(x)       .op = #x
+#define NO_SESSION  .no_session = TRUE
+#define OPTIONAL(n) .optional = n
+#define SECRET      .secret = TRUE
 
 /* ---- of a class ---- */
 

@@ -5,8 +5,9 @@
 #include "daemon/store.h"
 
 /* Brings the records in line with the world, in this order: roles, the host (host_start), its storage, its domains.
- * Call once, when the store is open, the tasks and the backend's peer are up. Blocks for as long as the backend takes to
- * answer, a few seconds at most: when it does not, the host is shown as not live and it is done when the backend comes. */
+ * Call once, when the store is open, the tasks and the backend's peer are up. Blocks for as long as the backend takes
+ * to answer, a few seconds at most: when it does not, the host is shown as not live and it is done when the backend
+ * comes. */
 void classes_start(void);
 /* The backend came (back) or was lost: peer_state_fn of its peer. Reconciles on a worker. */
 void classes_backend_state(gboolean up, void *unused);
@@ -25,7 +26,7 @@ const char *pool_ref(void);
 
 /* storage_start.c: the drivers' SM records, the default SR of a new host, PBDs plugged again as tasks of their own. */
 void storage_start(void);
-void storage_backend_up(void); /* a new backend process has nothing attached */
+void storage_backend_up(void);              /* a new backend process has nothing attached */
 void storage_changed(struct value *params); /* sr.changed */
 
 /* sim_fill.c: [sim] vms=N. */
