@@ -15,12 +15,12 @@ struct exchange {
     struct rpc_request *reqs;
     gsize n_reqs, next;
     gboolean batch;
-    gboolean put_one;     /* a reply of the batch has been written */
+    gboolean put_one; /* a reply of the batch has been written */
     struct pending_call running;
     gint abandoned;
     struct reply *reply;
     struct multicall *multicall; /* the requests are parts of one system.multicall */
-    GMutex lock;          /* done, data, finished */
+    GMutex lock;                 /* done, data, finished */
     gboolean finished;
     exchange_done_fn *done;
     void *data;

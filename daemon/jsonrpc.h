@@ -2,8 +2,9 @@
  *
  * The reader builds values straight into an arena under the caller's limits. A number without fraction and exponent
  * that fits 64 bits is VALUE_INT, any other VALUE_FLOAT; true/false VALUE_BOOL; null VALUE_VOID; arrays and objects
- * SET and MAP (a key that comes twice is malformed). Invalid UTF-8, lone surrogates and U+0000 in strings are malformed.
- * Written: ints as numbers, floats with their fraction (0.5, 1.0 as 1.0: "%.17g" shortest that reads back, always with
+ * SET and MAP (a key that comes twice is malformed). Invalid UTF-8, lone surrogates and U+0000 in strings are
+ * malformed. Written: ints as numbers, floats with their fraction (0.5, 1.0 as 1.0: "%.17g" shortest that reads back,
+ * always with
  * '.' or 'e'), datetimes as "20240101T00:00:00Z", VOID as "". NaN and infinities never appear. */
 #ifndef XENAPID_JSONRPC_H
 #define XENAPID_JSONRPC_H
@@ -25,7 +26,8 @@ enum parse_result jsonrpc_parse(struct arena *a, const char *text, gsize len, co
  * {"code":1,"message":CODE,"data":[params]}. 1.0: both members, error is [CODE, params...]. */
 void jsonrpc_put_success(struct reply *r, const struct rpc_request *req, struct value *v);
 void jsonrpc_put_failure(struct reply *r, const struct rpc_request *req, const struct fault *f);
-/* A protocol error of 2.0 (-32700 parse error, -32600 invalid request, ...); 1.0 gets [text]. req may be NULL (id null). */
+/* A protocol error of 2.0 (-32700 parse error, -32600 invalid request, ...); 1.0 gets [text]. req may be NULL (id
+ * null). */
 void jsonrpc_put_error(struct reply *r, const struct rpc_request *req, int code, const char *text);
 
 #endif

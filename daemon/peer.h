@@ -23,14 +23,15 @@ gboolean peer_is_up(struct peer *p);
 
 /* How a call is made; NULL means the defaults. */
 struct peer_options {
-    int timeout_ms;  /* default 60000; -1: no limit. Over it: the call is cancelled and fails */
-    gint *cancel;    /* watched while waiting: when it becomes nonzero, "cancel" {id} is sent and the answer awaited */
+    int timeout_ms; /* default 60000; -1: no limit. Over it: the call is cancelled and fails */
+    gint *cancel;   /* watched while waiting: when it becomes nonzero, "cancel" {id} is sent and the answer awaited */
     /* "progress" {id, fraction} notifications that belong to this call; on the reader thread */
     void (*progress)(double fraction, void *data);
     void *data;
     const int *send_fds; /* descriptors to send along */
     int n_send_fds;
-    int *got_fds;        /* filled with descriptors that came with the answer (the caller closes them), room for WIRE_MAX_FDS */
+    int *
+        got_fds; /* filled with descriptors that came with the answer (the caller closes them), room for WIRE_MAX_FDS */
     int *n_got_fds;
 };
 /* Blocks (never on an HTTP thread). The answer's result, which the caller unrefs, or NULL with f set: the helper's own

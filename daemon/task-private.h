@@ -48,7 +48,8 @@ struct task *queue_find(const char *ref);
 /* Sets the cancel flag. TRUE when it was pending and is now out of the queue: the caller finishes it. */
 gboolean queue_cancel(struct task *t);
 guint queue_count(const char *session); /* pending and running ones */
-/* No more tasks are taken; waits until none runs or the deadline (monotonic milliseconds). Answers how many still run. */
+/* No more tasks are taken; waits until none runs or the deadline (monotonic milliseconds). Answers how many still run.
+ */
 guint queue_stop(gint64 deadline_ms);
 
 #endif

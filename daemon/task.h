@@ -17,8 +17,8 @@ void tasks_init(void);
 /* No new tasks; waits for running ones until deadline_ms (monotonic), then cancels them. */
 void tasks_stop(gint64 deadline_ms);
 
-/* Makes a task of c's message with c's args (copied). async: the task's reference is the result. Otherwise c is deferred
- * and completed with the task's outcome. Answers what the handler would: a value, NULL with c's fault set, or
+/* Makes a task of c's message with c's args (copied). async: the task's reference is the result. Otherwise c is
+ * deferred and completed with the task's outcome. Answers what the handler would: a value, NULL with c's fault set, or
  * CALL_DEFERRED. On the caller's thread; does not block. */
 struct value *task_submit(struct call *c, gboolean async);
 

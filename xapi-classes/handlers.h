@@ -57,7 +57,8 @@ handler_fn generic_create;
 handler_fn generic_destroy;
 
 /* What generic_create does, inside a transaction of the caller's, for classes that check or complete the new object.
- * uuid may be NULL: a new one. Answers its reference (heap), or NULL with c's fault set; the caller commits or aborts. */
+ * uuid may be NULL: a new one. Answers its reference (heap), or NULL with c's fault set; the caller commits or aborts.
+ */
 struct value *generic_create_in(struct call *c, struct txn *t, const char *uuid);
 
 #endif
