@@ -1,6 +1,6 @@
 /* call.c - what class handlers use to read their arguments and give their answer. */
-#include "daemon/call-private.h"
-#include "daemon/task-private.h"
+#include "daemon/call_private.h"
+#include "daemon/task_private.h"
 
 const char call_deferred_mark = 0;
 

@@ -1,5 +1,5 @@
 /* dispatch.c - exchanges: requests run one after another, each through look-up, session, role and arguments. */
-#include "daemon/dispatch-private.h"
+#include "daemon/dispatch_private.h"
 #include "daemon/jsonrpc.h"
 #include "daemon/log.h"
 #include "daemon/task.h"

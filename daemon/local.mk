@@ -16,9 +16,9 @@ libbase_a_SOURCES = \
 libfront_a_SOURCES = \
 	daemon/store.c daemon/store.h daemon/store_internal.h daemon/record.c daemon/txn.c daemon/mirror.c \
 	daemon/commit.c daemon/changes.c daemon/journal.h daemon/journal_sqlite.c daemon/journal_sqlite.h \
-	daemon/clock.c daemon/clock.h daemon/call.c daemon/call.h daemon/call-private.h \
-	daemon/dispatch.c daemon/dispatch.h daemon/dispatch-private.h daemon/system.c \
-	daemon/task.c daemon/task_queue.c daemon/task.h daemon/task-private.h daemon/event.c daemon/event.h \
+	daemon/clock.c daemon/clock.h daemon/call.c daemon/call.h daemon/call_private.h \
+	daemon/dispatch.c daemon/dispatch.h daemon/dispatch_private.h daemon/system.c \
+	daemon/task.c daemon/task_queue.c daemon/task.h daemon/task_private.h daemon/event.c daemon/event.h \
 	daemon/http.c daemon/http.h daemon/http_internal.h daemon/http_connection.c daemon/http_body.c \
 	daemon/http_rpc.c daemon/http_plain.c daemon/http_cors.c daemon/http_reply.c \
 	daemon/http_gzip.c daemon/http_gzip.h daemon/http_route.c daemon/http_route.h daemon/http_reference.c \

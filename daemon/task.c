@@ -1,5 +1,5 @@
 /* task.c - what a task does: its object from creation to end, its work on a worker, restarts, cancellation. */
-#include "daemon/task-private.h"
+#include "daemon/task_private.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/xmlrpc.h"

@@ -1,5 +1,5 @@
 /* task_queue.c - which task runs next: sessions in turn, objects one task at a time, a bounded pool of workers. */
-#include "daemon/task-private.h"
+#include "daemon/task_private.h"
 
 /* The pending tasks of one session, oldest first. It stands in `ring` while it has any. */
 struct turn {

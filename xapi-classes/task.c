@@ -1,5 +1,5 @@
 /* task.c - the class task: what clients may do to tasks, their own and the daemon's. */
-#include "daemon/task-private.h"
+#include "daemon/task_private.h"
 #include "auth/session.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/operation.h"

@@ -2,7 +2,7 @@
  */
 #include <string.h>
 
-#include "daemon/call-private.h"
+#include "daemon/call_private.h"
 #include "daemon/jsonrpc.h"
 
 static struct store *store;

@@ -1,8 +1,8 @@
-/* task-private.h - a task as its queue, its worker and its object see it; not for class handlers. */
+/* task_private.h - a task as its queue, its worker and its object see it; not for class handlers. */
 #ifndef XENAPID_TASK_PRIVATE_H
 #define XENAPID_TASK_PRIVATE_H
 
-#include "daemon/call-private.h"
+#include "daemon/call_private.h"
 #include "daemon/task.h"
 
 enum task_state { TASK_PENDING, TASK_RUNNING, TASK_DONE };

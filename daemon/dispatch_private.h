@@ -1,8 +1,8 @@
-/* dispatch-private.h - an exchange and its requests; for dispatch.c and system.c. */
+/* dispatch_private.h - an exchange and its requests; for dispatch.c and system.c. */
 #ifndef XENAPID_DISPATCH_PRIVATE_H
 #define XENAPID_DISPATCH_PRIVATE_H
 
-#include "daemon/call-private.h"
+#include "daemon/call_private.h"
 #include "daemon/dispatch.h"
 
 /* One HTTP body on its way to its reply. Requests run one after another; `running` is the one under way. */

@@ -1,4 +1,4 @@
-/* call-private.h - a call together with what the dispatcher and the task queue know of it; not for class handlers. */
+/* call_private.h - a call together with what the dispatcher and the task queue know of it; not for class handlers. */
 #ifndef XENAPID_CALL_PRIVATE_H
 #define XENAPID_CALL_PRIVATE_H
 
