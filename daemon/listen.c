@@ -200,7 +200,8 @@ static gboolean remove_stale(const struct sockaddr_un *a)
     return unlink(a->sun_path) == 0;
 }
 
-/* The file is nobody's but ours until owner and mode are set. -1 with errno. */
+/* The mode is set by the umask, not by chmod: the directory may be another's, who could put something else in the
+ * file's place. -1 with errno. */
 static int listen_unix(const char *path, uid_t uid, gid_t gid, mode_t mode)
 {
     struct sockaddr_un a;
@@ -209,10 +210,10 @@ static int listen_unix(const char *path, uid_t uid, gid_t gid, mode_t mode)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -1;
-    mode_t before = umask(0177);
+    mode_t before = umask(~mode & 0777);
     int bound = bind(fd, (struct sockaddr *) &a, sizeof a), why = errno;
     umask(before);
-    if (bound == 0 && lchown(path, uid, gid) == 0 && chmod(path, mode) == 0 && listen(fd, BACKLOG) == 0)
+    if (bound == 0 && lchown(path, uid, gid) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
     if (bound == 0) {
         why = errno;

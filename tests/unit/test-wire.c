@@ -501,7 +501,7 @@ static void test_replace(void)
     value_unref(g_thread_join(t));
     toy_start(&second, p, FALSE);
     for (int i = 0; i < 50; i++) {
-        g_autoptr(value) v = peer_call(p, "echo", NULL, NULL, &f);
+        value_unref(peer_call(p, "echo", NULL, NULL, &f));
         fault_clear(&f); /* the change itself may cost one */
     }
     g_autoptr(value) last = peer_call(p, "echo", NULL, NULL, &f);
