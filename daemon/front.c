@@ -39,7 +39,7 @@ static struct peer *auth;
 
 static void on_listeners(const struct control_listener *l, int n, G_GNUC_UNUSED void *data)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
     for (int i = 0; i < n; i++) {
         struct control_listener copy = {l[i].kind, g_strdup(l[i].address), l[i].fd};
         g_array_append_val(told.listeners, copy);
@@ -77,7 +77,7 @@ static void on_reload(G_GNUC_UNUSED void *data)
 
 static void on_stop(G_GNUC_UNUSED void *data)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
     told.stop = TRUE;
     g_cond_signal(&told.said);
 }
@@ -129,7 +129,7 @@ static gboolean open_store(GError **error)
 /* FALSE: stop came first. */
 static gboolean wait_for_start(void)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
     while (!told.start && !told.stop)
         g_cond_wait(&told.said, &told.lock);
     return !told.stop;
@@ -150,7 +150,7 @@ static gboolean listen_everywhere(GError **error)
 
 static void wait_for_stop(void)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told.lock);
     while (!told.stop)
         g_cond_wait(&told.said, &told.lock);
 }

@@ -169,7 +169,7 @@ static void listener_free(struct http_listener *l)
 
 gboolean http_listen(int fd, const char *kind, const char *address, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     if (!listeners) {
         listeners = g_ptr_array_new();
         MHD_set_panic_func(on_panic, NULL);
@@ -202,7 +202,7 @@ gboolean http_listen(int fd, const char *kind, const char *address, GError **err
 
 gboolean http_reload_tls(GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     for (guint i = 0; listeners && i < listeners->len; i++)
         if (((struct http_listener *) listeners->pdata[i])->tls)
             return tls_load(error);
@@ -211,7 +211,7 @@ gboolean http_reload_tls(GError **error)
 
 void http_quiesce(void)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     for (guint i = 0; listeners && i < listeners->len; i++) {
         struct http_listener *l = listeners->pdata[i];
         int fd = l->quiesced ? -1 : MHD_quiesce_daemon(l->daemon);
@@ -225,7 +225,7 @@ void http_quiesce(void)
 void http_stop(gint64 deadline_ms)
 {
     http_quiesce();
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     if (!listeners)
         return;
     while (connections_stop(FALSE) > 0 && g_get_monotonic_time() / 1000 < deadline_ms)

@@ -89,7 +89,7 @@ enum MHD_Result connection_policy(void *listener, const struct sockaddr *address
     char text[64];
     (void) len;
 
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     if (stopping)
         return MHD_NO;
     if (n_connections >= (guint) conf->connections + (l->is_unix ? UNIX_RESERVE : 0)) {
@@ -148,7 +148,7 @@ static void connection_open(struct http_listener *l, struct MHD_Connection *mhd,
     connection_phase(c, PHASE_NEW);
     *context = c;
 
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     c->next = connections;
     if (connections)
         connections->prev = c;
@@ -237,7 +237,7 @@ gboolean connection_suspend(struct http_connection *c)
 {
     if (g_atomic_int_get(&c->wait) == WAIT_DONE)
         return FALSE;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     if (cutting) {
         g_atomic_int_compare_and_exchange(&c->wait, WAIT_STARTED, WAIT_GONE);
         return FALSE;
@@ -254,14 +254,14 @@ void connection_wake(struct http_connection *c)
     if (g_atomic_int_compare_and_exchange(&c->wait, WAIT_STARTED, WAIT_DONE))
         return;
     /* Under the lock, so that the daemon is not stopped under our feet. */
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     if (g_atomic_int_compare_and_exchange(&c->wait, WAIT_SUSPENDED, WAIT_DONE))
         MHD_resume_connection(c->mhd);
 }
 
 void connection_resumed(struct http_connection *c)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     c->suspended = FALSE;
 }
 
@@ -278,7 +278,7 @@ static void give_up(GPtrArray *claimed)
         struct http_connection *c = claimed->pdata[i];
         if (c->ops->gone)
             c->ops->gone(c);
-        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+        G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
         MHD_resume_connection(c->mhd);
     }
 }
@@ -331,7 +331,7 @@ void connections_init(void)
 
 guint connections_count(void)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     return n_connections;
 }
 

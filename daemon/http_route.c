@@ -271,7 +271,7 @@ static enum MHD_Result route_body(struct http_connection *c, const char *data, g
 
 static void route_gone(struct http_connection *c)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&c->request->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&c->request->lock);
     c->request->c = NULL;
 }
 
@@ -332,7 +332,7 @@ struct session *http_session(const struct http_request *r)
 
 gboolean http_is_gone(struct http_request *r)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&r->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&r->lock);
     return r->c == NULL;
 }
 
