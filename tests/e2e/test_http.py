@@ -176,19 +176,15 @@ class Requests(unittest.TestCase):
             self.assertTrue(read_all(c).startswith(b"HTTP/1.1 405 "))
 
     def test_garbage(self):
-        for data in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 600, b"GET\r\n\r\n",
+        for data in (b"\0\1\2\3\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 600, b"GET\r\n\r\n",
                      b"POST / HTTP/1.1\r\n" + b"a" * 100000 + b"\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n",
                      b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
                      b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
                      b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"):
-            with connect(server) as c:
+            with connect(tight) as c:
                 c.sendall(data)
-                c.shutdown(socket.SHUT_WR)
                 answer = read_all(c)
                 self.assertFalse(answer.startswith(b"HTTP/1.1 200 "), data[:40])
-        with connect(tight) as c:
-            c.sendall(b"\0\1\2\3\r\n\r\n")
-            self.assertFalse(read_all(c).startswith(b"HTTP/1.1 200 "))
         with socket.create_connection(("127.0.0.1", server.port), 10) as c:
             c.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             read_all(c)
