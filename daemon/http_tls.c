@@ -5,26 +5,26 @@
 #include <string.h>
 
 #include "daemon/call.h"
-#include "daemon/clock.h"
 #include "daemon/http_internal.h"
 #include "daemon/tls_self_signed.h"
 
 #define CHAIN_MOST 16
-/* No handshake that began with the pair before lasts longer: the header's deadline ends it. */
-#define RETIRE_MS (2 * 3600 * 1000)
+/* No handshake that began with a pair lasts longer: the header's deadline ends it. */
+#define RETIRE_US (2 * 3600 * G_USEC_PER_SEC)
 
 struct pair {
     gnutls_pcert_st chain[CHAIN_MOST];
     guint n;
     gnutls_privkey_t key;
+    gint64 retired; /* monotonic microseconds: when another took its place */
 };
 
 static GMutex lock;
 static struct pair *current;
+static GSList *retired; /* handshakes may still use them */
 
-static void pair_free(void *data)
+static void pair_free(struct pair *p)
 {
-    struct pair *p = data;
     for (guint i = 0; i < p->n; i++)
         gnutls_pcert_deinit(&p->chain[i]);
     if (p->key)
@@ -107,6 +107,25 @@ static struct pair *own_pair(const char *dir, GError **error)
     return tls_self_signed(cert, key, error) ? pair_read(cert, key, error) : NULL;
 }
 
+static void replace(struct pair *p)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    gint64 now = g_get_monotonic_time();
+    for (GSList *i = retired, *next; i; i = next) {
+        struct pair *old = i->data;
+        next = i->next;
+        if (now - old->retired > RETIRE_US) {
+            retired = g_slist_delete_link(retired, i);
+            pair_free(old);
+        }
+    }
+    if (current) {
+        current->retired = now;
+        retired = g_slist_prepend(retired, current);
+    }
+    current = p;
+}
+
 gboolean tls_load(GError **error)
 {
     const struct conf *conf = the_conf();
@@ -118,12 +137,7 @@ gboolean tls_load(GError **error)
     if (!p)
         return FALSE;
 
-    g_mutex_lock(&lock);
-    struct pair *before = current;
-    current = p;
-    g_mutex_unlock(&lock);
-    if (before)
-        clock_after(RETIRE_MS, pair_free, before);
+    replace(p);
     return TRUE;
 }
 
