@@ -24,11 +24,6 @@ gint64 auth_now_ms(void)
     return g_get_monotonic_time() / 1000 + __atomic_load_n(&auth_clock_offset_ms, __ATOMIC_RELAXED);
 }
 
-static gint64 now_seconds(void)
-{
-    return auth_now_ms() / 1000;
-}
-
 static gint64 wall_clock(void)
 {
     return g_get_real_time() / G_USEC_PER_SEC + __atomic_load_n(&auth_clock_offset_ms, __ATOMIC_RELAXED) / 1000;
@@ -46,7 +41,7 @@ static void set_active(struct session *s, gint64 now)
 
 gint64 session_last_active(const struct session *s)
 {
-    return wall_clock() - (now_seconds() - active_at(s));
+    return wall_clock() - (auth_now_ms() - active_at(s)) / 1000;
 }
 
 const char *session_subject_identifier(const struct session *s)
@@ -112,7 +107,7 @@ static struct session *session_new(struct identity *id, const struct access *a, 
     s->subject = g_strdup(a->subject);
     s->local_superuser = a->local_superuser;
     s->roles = a->roles;
-    s->last_active = s->stored_active = now_seconds();
+    s->last_active = s->stored_active = auth_now_ms();
     s->began = wall_clock();
     s->valid = 1;
     g_mutex_init(&s->lock);
@@ -172,12 +167,12 @@ static gboolean in_use(const struct session *s)
 
 static gboolean has_expired(const struct session *s, gint64 now)
 {
-    return now - active_at(s) > the_conf()->session_idle_timeout && !in_use(s);
+    return now - active_at(s) > 1000 * (gint64) the_conf()->session_idle_timeout && !in_use(s);
 }
 
 struct session *session_find(const char *ref)
 {
-    gint64 now = now_seconds();
+    gint64 now = auth_now_ms();
     g_rw_lock_reader_lock(&lock);
     struct session *s = ref && sessions ? g_hash_table_lookup(sessions, ref) : NULL;
     if (s && has_expired(s, now)) /* the sweep has not come to it yet */
@@ -407,7 +402,7 @@ static void write_activity(void)
     for (guint i = 0; i < all->len; i++) {
         struct session *s = g_ptr_array_index(all, i);
         gint64 active = active_at(s);
-        if (active - s->stored_active < SWEEP_SECONDS || !txn_get(t, CLASS_session, s->ref))
+        if (active - s->stored_active < 1000 * SWEEP_SECONDS || !txn_get(t, CLASS_session, s->ref))
             continue;
         s->stored_active = active;
         txn_set_time(t, CLASS_session, s->ref, F_session_last_active, session_last_active(s));
@@ -428,7 +423,7 @@ static void expire(void)
     g_autoptr(GPtrArray) gone = g_ptr_array_new_with_free_func((GDestroyNotify) session_unref);
     GHashTableIter iter;
     gpointer s;
-    gint64 now = now_seconds();
+    gint64 now = auth_now_ms();
     g_rw_lock_writer_lock(&lock);
     g_hash_table_iter_init(&iter, sessions);
     while (g_hash_table_iter_next(&iter, NULL, &s)) {

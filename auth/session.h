@@ -22,7 +22,7 @@ struct session {
     gboolean local_superuser;
     gboolean local_only; /* slave_local_login: only local_logout and emergency calls */
     guint64 roles;       /* a bit per enum role, with all that these reach; atomic: use session_has_role */
-    gint64 last_active;  /* monotonic seconds; atomic */
+    gint64 last_active;  /* monotonic milliseconds; atomic */
     gint valid;          /* 0 once logged out or expired */
     GMutex lock;         /* for the members below */
     /* event.register/next: the classes registered, and where the walk stands */

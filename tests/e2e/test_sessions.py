@@ -324,7 +324,7 @@ class Ends(Case):
         with server(sessions={"per-user": 3}) as s:
             other = Session(s, s.json("session.login_with_password", "root", "secret", "1", "another client"))
             first, second, third = s.login(), s.login(), s.login()
-            time.sleep(1.1)
+            time.sleep(0.1)
             self.assert_alive(first)
             self.assert_alive(third)
             self.assert_alive(s.login())
@@ -349,6 +349,7 @@ class Ends(Case):
             with self.fails("TOO_BUSY"):
                 s.login()
             self.assert_alive(busy)
+            time.sleep(0.1)
             self.assert_alive(watching)
             watcher.join()
             admin.wait(task)
