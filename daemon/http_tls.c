@@ -10,7 +10,7 @@
 
 #define CHAIN_MOST 16
 /* No handshake that began with a pair lasts longer: the header's deadline ends it. */
-#define RETIRE_US (2 * 3600 * G_USEC_PER_SEC)
+#define RETIRE_US ((gint64) 2 * 3600 * G_USEC_PER_SEC)
 
 struct pair {
     gnutls_pcert_st chain[CHAIN_MOST];
