@@ -17,12 +17,18 @@ static void exchange_step(struct exchange *x);
 
 /* ---- checks ---- */
 
+/* A watcher waits without a task: it holds on to its call, and a task's goes with the task. */
+gboolean message_can_be_async(const struct message *m)
+{
+    return !m->no_session && !(m->implicit && m->field) && m->class->id != CLASS_event;
+}
+
 /* Splits "Async." off. NULL with f set when the name is unknown, or cannot be asynchronous. */
 static const struct message *find_message(const char *name, gboolean *async, struct fault *f)
 {
     *async = g_str_has_prefix(name, "Async.");
     const struct message *m = message_lookup(*async ? name + strlen("Async.") : name);
-    if (m && *async && (m->no_session || (m->implicit && m->field)))
+    if (m && *async && !message_can_be_async(m))
         m = NULL;
     if (!m)
         fault_set(f, "MESSAGE_METHOD_UNKNOWN", name, NULL);

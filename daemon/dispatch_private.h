@@ -26,6 +26,9 @@ struct exchange {
     void *data;
 };
 
+/* May be called as Async.X. */
+gboolean message_can_be_async(const struct message *m);
+
 /* system.* of the introspection API. TRUE when method is one of them: then *result is its value (NULL with f set). */
 gboolean system_call(struct exchange *x, const struct rpc_request *req, struct value **result, struct fault *f);
 /* system.multicall: turns x's only request into its parts. FALSE with f set. */

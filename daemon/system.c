@@ -16,8 +16,7 @@ struct multicall {
 /* Not of lists: clients take what comes before ".get_all_records" for a class. */
 static gboolean has_async(const struct message *m)
 {
-    return !m->no_session && !(m->implicit && m->field) && (m->long_running || !m->implicit) &&
-           !g_str_has_prefix(m->name, "get_all");
+    return message_can_be_async(m) && (m->long_running || !m->implicit) && !g_str_has_prefix(m->name, "get_all");
 }
 
 /* Made once: the tables never change. */
