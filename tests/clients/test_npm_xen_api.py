@@ -1,0 +1,58 @@
+"""The npm package xen-api, the library under Xen Orchestra, over both of its transports."""
+import unittest
+
+from clients import ClientTest, node_modules, run_program
+
+
+class XenApi(ClientTest):
+    conf = {"sim": {"vms": 5, "metrics": "no"}}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.modules = node_modules()
+        super().setUpClass()
+
+    def script(self, name, transport, kind="https"):
+        run_program(self, "node", name, self.server.url(kind), "root", self.server.users["root"], transport,
+                    cwd=self.modules)
+
+    def test_cache_json(self):
+        self.script("cache.mjs", "json-rpc")
+
+    def test_cache_xml(self):
+        self.script("cache.mjs", "xml-rpc")
+
+    def test_life_json(self):
+        self.script("life.mjs", "json-rpc")
+
+    def test_life_xml(self):
+        self.script("life.mjs", "xml-rpc")
+
+    def test_session_json(self):
+        self.script("session.mjs", "json-rpc")
+
+    def test_session_xml(self):
+        self.script("session.mjs", "xml-rpc")
+
+    def test_auto_transport_stays_with_json(self):
+        self.script("life.mjs", "auto", kind="http")
+        self.assertNotIn("/xmlrpc", self.server.log())
+
+
+class XenApiCommand(ClientTest):
+    """Its command line, as people use it in a shell."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.modules = node_modules()
+        super().setUpClass()
+
+    def test_command(self):
+        url = self.server.url().replace("https://", f"https://root:{self.server.users['root']}@")
+        r = run_program(self, "node", "node_modules/xen-api/cli.mjs", "--allow-unauthorized", url, cwd=self.modules,
+                        stdin="xapi.getField('pool', xapi.pool.$ref, 'master')\n")
+        self.assertIn(self.session.call("host.get_all")[0], r.stdout, r.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
