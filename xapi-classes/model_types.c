@@ -131,10 +131,11 @@ static gboolean text_bool(const char *text, gboolean *b)
 }
 
 /* The enum's own spelling of a name, or NULL. */
+/* As the API writes it; clients may write it in any case ("User", "disk"). */
 static const char *enum_value(const struct enum_type *e, const char *name)
 {
     for (const char *const *v = e->values; *v; v++)
-        if (strcmp(*v, name) == 0)
+        if (g_ascii_strcasecmp(*v, name) == 0)
             return *v;
     return NULL;
 }
@@ -158,7 +159,7 @@ static struct value *scalar_initial(const struct type *t, const char *text)
     case TYPE_DATETIME:
         return datetime_parse(text, &i) ? value_datetime(NULL, i) : NULL;
     case TYPE_ENUM:
-        return enum_value(t->enumeration, text) ? value_string(NULL, text) : NULL;
+        return enum_value(t->enumeration, text) ? value_string(NULL, enum_value(t->enumeration, text)) : NULL;
     case TYPE_REF:
         if (strcmp(text, "Null") == 0)
             return value_string(NULL, NULL_REF);
@@ -302,6 +303,17 @@ static struct value *convert_datetime(struct arena *a, struct value *v, const ch
     }
 }
 
+static struct value *convert_enum(struct arena *a, const struct enum_type *e, struct value *v, const char *what,
+                                  struct fault *f)
+{
+    const char *known = enum_value(e, value_str(v));
+    if (known)
+        return strcmp(known, value_str(v)) == 0 ? same(a, v) : value_string(a, known);
+    g_autofree char *reason = g_strdup_printf("not one of %s", e->name);
+    fault_set(f, "VALUE_NOT_SUPPORTED", what, value_str(v), reason, NULL);
+    return NULL;
+}
+
 static struct value *convert_string(struct arena *a, const struct type *t, struct value *v, const char *what,
                                     struct fault *f)
 {
@@ -309,12 +321,7 @@ static struct value *convert_string(struct arena *a, const struct type *t, struc
         return wrong_kind(what, f);
     if (t->kind == TYPE_REF && !*value_str(v))
         return value_string(a, NULL_REF);
-    if (t->kind == TYPE_ENUM && !enum_value(t->enumeration, value_str(v))) {
-        g_autofree char *reason = g_strdup_printf("not one of %s", t->enumeration->name);
-        fault_set(f, "VALUE_NOT_SUPPORTED", what, value_str(v), reason, NULL);
-        return NULL;
-    }
-    return same(a, v);
+    return t->kind == TYPE_ENUM ? convert_enum(a, t->enumeration, v, what, f) : same(a, v);
 }
 
 static struct value *convert_set(struct arena *a, const struct type *t, struct value *v, const char *what,
