@@ -40,9 +40,17 @@ tests_unit_test_journal_SOURCES = tests/unit/test-journal.c
 tests_unit_test_journal_LDADD = $(front_libs)
 tests_e2e_crash_store_SOURCES = tests/e2e/crash-store.c
 tests_e2e_crash_store_LDADD = $(front_libs)
-check_PROGRAMS += tests/unit/test-session
-tests_unit_test_session_SOURCES = tests/unit/test-session.c tests/unit/tsan-glib.c
+check_PROGRAMS += tests/unit/test-session tests/unit/test-login tests/unit/test-roles
+auth_fixture = tests/unit/auth-fixture.c tests/unit/auth-fixture.h tests/unit/tsan-glib.c
+tests_unit_test_session_SOURCES = tests/unit/test-session.c $(auth_fixture)
 tests_unit_test_session_LDADD = $(front_libs)
+tests_unit_test_login_SOURCES = tests/unit/test-login.c $(auth_fixture)
+tests_unit_test_login_LDADD = $(front_libs)
+tests_unit_test_roles_SOURCES = tests/unit/test-roles.c $(auth_fixture)
+tests_unit_test_roles_LDADD = $(front_libs)
+check_PROGRAMS += tests/unit/test-operation
+tests_unit_test_operation_SOURCES = tests/unit/test-operation.c
+tests_unit_test_operation_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
 
 # The model against the contract.

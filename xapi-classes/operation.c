@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "xapi-classes/operation_private.h"
+#include "xapi-classes/vm.h"
 
 /* ---- VMs: the table ---- */
 
@@ -281,7 +282,8 @@ static guint64 vm_mask(const struct record *vm)
     return mask;
 }
 
-/* What the VM allows follows from it alone; what its devices allow follows from it, too. */
+/* What the VM allows and how much the hypervisor needs for it follow from it alone; what its devices allow follows from
+ * it, too. */
 void vm_derive(struct txn *t, const char *ref)
 {
     struct record *vm = txn_get(t, CLASS_VM, ref);
@@ -289,6 +291,7 @@ void vm_derive(struct txn *t, const char *ref)
         return;
     txn_set(t, CLASS_VM, ref, F_VM_allowed_operations,
             operation_set(&vm_table[0].name, sizeof vm_table[0], vm_mask(vm)));
+    txn_set_int(t, CLASS_VM, ref, F_VM_memory_overhead, vm_memory_overhead(vm));
     const struct value *vbds = record_field(vm, F_VM_VBDs), *vifs = record_field(vm, F_VM_VIFs);
     for (gsize i = 0; i < value_count(vbds); i++)
         vbd_derive(t, value_str(value_at(vbds, i)));
