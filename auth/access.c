@@ -46,7 +46,7 @@ GHashTable *access_subjects(void)
     g_autoptr(GPtrArray) all = store_all(the_store(), CLASS_subject);
     for (guint i = 0; i < all->len; i++) {
         struct record *r = g_ptr_array_index(all, i);
-        g_hash_table_insert(subjects, (char *) record_str(r, F_subject_subject_identifier), record_ref(r));
+        g_hash_table_replace(subjects, (char *) record_str(r, F_subject_subject_identifier), record_ref(r));
     }
     return subjects;
 }
