@@ -34,7 +34,7 @@ libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/hos
 libfront_a_SOURCES += xapi-classes/session.c xapi-classes/subject.c xapi-classes/role.c xapi-classes/auth.c \
 	xapi-classes/ask_auth.h
 libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes/sr.c xapi-classes/vdi.c xapi-classes/pbd.c \
-	xapi-classes/storage_start.c
+	xapi-classes/storage_start.c xapi-classes/storage_image.c
 libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-classes/operation_private.h \
 	xapi-classes/operation_devices.c xapi-classes/vm.h xapi-classes/vm.c xapi-classes/vm_ask.c \
 	xapi-classes/vm_autostart.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \

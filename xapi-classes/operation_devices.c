@@ -176,9 +176,11 @@ static gboolean sr_allows(const struct record *sr, gboolean attached, const char
         return FALSE;
     if (g_strv_contains(always, op))
         return TRUE;
-    if (g_strv_contains(detached, op))
-        return !attached || fault_set(f, "SR_HAS_PBD", sr->ref, NULL);
-    return attached || fault_set(f, "SR_HAS_NO_PBDS", sr->ref, NULL);
+    if (g_strv_contains(detached, op) && attached)
+        return fault_set(f, "SR_HAS_PBD", sr->ref, NULL);
+    if (value_count(record_field(sr, F_SR_PBDs)) == 0 && !is(op, "forget"))
+        return fault_set(f, "SR_HAS_NO_PBDS", sr->ref, NULL);
+    return attached || g_strv_contains(detached, op) || fault_set(f, "SR_NOT_ATTACHED", sr->ref, NULL);
 }
 
 gboolean sr_check(struct txn *t, const struct record *sr, const char *op, struct fault *f)

@@ -1,6 +1,7 @@
 /* pbd.c - the class PBD: a host's way to an SR. Plugged, the SR is attached and scanned. */
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/storage.h"
+#include "xenbackend/backend.h"
 
 /* One PBD for each host and SR. */
 static gboolean is_new_pair(struct call *c, struct txn *t, const char *ref)
@@ -71,12 +72,15 @@ struct value *pbd_set_device_config(struct call *c)
 
 /* ---- plug, unplug ---- */
 
-static void set_attached(struct call *c, const char *pbd_ref, gboolean attached)
+/* FALSE when the PBD is no more. */
+static gboolean set_attached(struct call *c, const char *pbd_ref, gboolean attached)
 {
     struct txn *t = txn_begin(the_store());
-    if (txn_get(t, CLASS_PBD, pbd_ref))
+    gboolean there = txn_get(t, CLASS_PBD, pbd_ref) != NULL;
+    if (there)
         txn_set_bool(t, CLASS_PBD, pbd_ref, F_PBD_currently_attached, attached);
     call_commit(c, t);
+    return there;
 }
 
 static struct value *attach_params(const struct record *pbd, const struct record *sr)
@@ -86,6 +90,20 @@ static struct value *attach_params(const struct record *pbd, const struct record
     value_builder_put_string(&b, "type", record_str(sr, F_SR_type));
     value_builder_put(&b, "device_config", value_ref(record_field(pbd, F_PBD_device_config)));
     return value_builder_end(&b);
+}
+
+/* Not by way of the call, which may have been cancelled. */
+static void undo_attach(struct call *c, const struct record *pbd, const struct record *sr)
+{
+    struct fault f = FAULT_INIT;
+    g_autoptr(value) params = attach_params(pbd, sr);
+    g_autoptr(value) done = backend_call("sr.detach", params, NULL, &f);
+    if (!done) {
+        g_autofree char *text = fault_text(&f);
+        g_warning("SR %s stays attached: %s", record_str(sr, F_SR_uuid), text);
+        fault_clear(&f);
+    }
+    set_attached(c, pbd->ref, FALSE);
 }
 
 gboolean pbd_plug_now(struct call *c, const char *pbd_ref)
@@ -101,8 +119,11 @@ gboolean pbd_plug_now(struct call *c, const char *pbd_ref)
     g_autoptr(value) done = storage_call(c, "sr.attach", attach_params(pbd, sr));
     if (!done)
         return FALSE;
-    set_attached(c, pbd_ref, TRUE);
-    return sr_scan_now(c, sr->ref);
+    if (set_attached(c, pbd_ref, TRUE) && sr_scan_now(c, sr->ref))
+        return TRUE;
+    fault_set(&c->fault, "HANDLE_INVALID", "PBD", pbd_ref, NULL); /* unless the scan failed */
+    undo_attach(c, pbd, sr);
+    return FALSE;
 }
 
 struct value *pbd_plug(struct call *c)

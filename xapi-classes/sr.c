@@ -156,14 +156,26 @@ static struct record *unplugged(struct call *c)
     return g_steal_pointer(&sr);
 }
 
-static void clear_pool_reference(struct txn *t, const char *sr)
+static void clear_fields(struct txn *t, const struct record *r, const int *fields, gsize n, const char *sr)
 {
-    static const int fields[] = {F_pool_default_SR, F_pool_suspend_image_SR, F_pool_crash_dump_SR};
-    struct record *pool = txn_get(t, CLASS_pool, pool_ref());
-    for (gsize i = 0; pool && i < G_N_ELEMENTS(fields); i++) {
-        if (strcmp(record_str(pool, fields[i]), sr) == 0)
-            txn_set_str(t, CLASS_pool, pool->ref, fields[i], NULL_REF);
+    for (gsize i = 0; r && i < n; i++) {
+        if (strcmp(record_str(r, fields[i]), sr) == 0)
+            txn_set_str(t, r->class->id, r->ref, fields[i], NULL_REF);
     }
+}
+
+/* Nothing says any more that the SR is to be used. */
+static void clear_references(struct txn *t, const char *sr)
+{
+    static const int of_pool[] = {F_pool_default_SR, F_pool_suspend_image_SR, F_pool_crash_dump_SR};
+    static const int of_host[] = {F_host_suspend_image_sr, F_host_crash_dump_sr, F_host_local_cache_sr};
+    static const int of_vm[] = {F_VM_suspend_SR};
+    g_autoptr(GPtrArray) vms = txn_all(t, CLASS_VM);
+
+    clear_fields(t, txn_get(t, CLASS_pool, pool_ref()), of_pool, G_N_ELEMENTS(of_pool), sr);
+    clear_fields(t, txn_get(t, CLASS_host, host_ref()), of_host, G_N_ELEMENTS(of_host), sr);
+    for (guint i = 0; i < vms->len; i++)
+        clear_fields(t, vms->pdata[i], of_vm, G_N_ELEMENTS(of_vm), sr);
 }
 
 static struct value *drop_records(struct call *c, const struct record *sr)
@@ -177,7 +189,7 @@ static struct value *drop_records(struct call *c, const struct record *sr)
         if (txn_get(t, CLASS_PBD, value_str(value_at(pbds, i))))
             txn_destroy(t, CLASS_PBD, value_str(value_at(pbds, i)));
     }
-    clear_pool_reference(t, sr->ref);
+    clear_references(t, sr->ref);
     if (txn_get(t, CLASS_SR, sr->ref))
         txn_destroy(t, CLASS_SR, sr->ref);
     call_commit(c, t);

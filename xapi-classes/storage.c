@@ -1,6 +1,6 @@
 /* storage.c - what the storage classes share: calls to the backend and its answers as records. */
 #include "xapi-classes/storage.h"
-#include "xenbackend/backend.h"
+#include "xapi-classes/vm.h"
 
 void storage_params_begin(struct value_builder *b, const char *sr_uuid, const char *vdi_uuid)
 {
@@ -18,16 +18,10 @@ struct value *storage_params(const char *sr_uuid, const char *vdi_uuid)
     return value_builder_end(&b);
 }
 
-static void progress(double fraction, void *data)
-{
-    call_progress(data, fraction);
-}
-
+/* Images may be of any size: there is no limit of time. */
 struct value *storage_call(struct call *c, const char *method, struct value *params)
 {
-    g_autoptr(value) given = params;
-    struct peer_options options = {.timeout_ms = -1, .cancel = call_cancel_flag(c), .progress = progress, .data = c};
-    return backend_call(method, given, &options, &c->fault);
+    return vm_ask(c, NULL, method, params, -1);
 }
 
 struct record *storage_attached_sr(const char *sr_ref, struct fault *f)
@@ -77,6 +71,14 @@ void sr_apply(struct txn *t, const char *ref, struct value *stat)
     txn_set_int(t, CLASS_SR, ref, F_SR_virtual_allocation, value_as_int(value_get(stat, "virtual_allocation")));
 }
 
+/* They outlive what they were taken of. */
+static void forget_snapshots(struct txn *t, const struct record *vdi)
+{
+    struct value *snapshots = record_field(vdi, F_VDI_snapshots);
+    for (gsize i = 0; i < value_count(snapshots); i++)
+        txn_set_str(t, CLASS_VDI, value_str(value_at(snapshots, i)), F_VDI_snapshot_of, NULL_REF);
+}
+
 void vdi_forget_record(struct txn *t, const char *ref)
 {
     struct record *vdi = txn_get(t, CLASS_VDI, ref);
@@ -84,6 +86,7 @@ void vdi_forget_record(struct txn *t, const char *ref)
 
     if (!vdi)
         return;
+    forget_snapshots(t, vdi);
     for (gsize i = 0; i < value_count(vbds); i++) {
         const char *vbd = value_str(value_at(vbds, i));
         struct record *r = txn_get(t, CLASS_VBD, vbd);
@@ -122,7 +125,8 @@ static void drop_missing(struct txn *t, const struct record *sr, GHashTable *fou
         const char *ref = value_str(value_at(vdis, i));
         struct record *r = txn_get(t, CLASS_VDI, ref);
         if (!r || g_hash_table_contains(found, record_str(r, F_VDI_uuid)) ||
-            value_count(record_field(r, F_VDI_current_operations)))
+            value_count(record_field(r, F_VDI_current_operations)) ||
+            image_scan_may_be_stale(record_str(r, F_VDI_uuid)))
             continue;
         if (value_count(record_field(r, F_VDI_VBDs)))
             txn_set_bool(t, CLASS_VDI, ref, F_VDI_missing, TRUE);
@@ -157,6 +161,8 @@ static void merge(struct txn *t, const char *sr_ref, struct value *scan)
         const char *uuid = value_get_str(vdi, "vdi", "");
         const char *ref = g_hash_table_lookup(known, uuid);
         g_hash_table_add(found, (char *) uuid);
+        if (image_scan_may_be_stale(uuid))
+            continue;
         if (ref)
             vdi_apply(t, ref, vdi);
         else if (uuid_is_valid(uuid))
@@ -166,20 +172,28 @@ static void merge(struct txn *t, const char *sr_ref, struct value *scan)
     sr_apply(t, sr_ref, scan);
 }
 
-gboolean sr_scan_now(struct call *c, const char *sr_ref)
+static gboolean scan(struct call *c, const char *sr_ref)
 {
     g_autoptr(record) sr = storage_attached_sr(sr_ref, &c->fault);
     if (!sr)
         return FALSE;
-    g_autoptr(value) scan = storage_call(c, "sr.scan", storage_params(record_str(sr, F_SR_uuid), NULL));
-    if (!scan)
+    g_autoptr(value) answer = storage_call(c, "sr.scan", storage_params(record_str(sr, F_SR_uuid), NULL));
+    if (!answer)
         return FALSE;
     struct txn *t = txn_begin(the_store());
     if (!txn_get(t, CLASS_SR, sr_ref)) {
         txn_abort(t);
         return fault_set(&c->fault, "HANDLE_INVALID", "SR", sr_ref, NULL);
     }
-    merge(t, sr_ref, scan);
+    merge(t, sr_ref, answer);
     call_commit(c, t);
     return TRUE;
+}
+
+gboolean sr_scan_now(struct call *c, const char *sr_ref)
+{
+    image_scan_begin();
+    gboolean done = scan(c, sr_ref);
+    image_scan_end();
+    return done;
 }

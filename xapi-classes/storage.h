@@ -18,6 +18,22 @@ struct record *storage_attached_sr(const char *sr_ref, struct fault *f);
 void vdi_apply(struct txn *t, const char *ref, struct value *vdi);
 /* Sets sizes of the SR from a scan's or stat's answer. */
 void sr_apply(struct txn *t, const char *ref, struct value *stat);
+/* An image and its record, which come and go together; between a begin and its end no scan touches that image's record.
+ * uuid is the image's. */
+void image_work_begin(const char *uuid);
+void image_work_end(const char *uuid);
+void image_scan_begin(void);
+void image_scan_end(void);
+gboolean image_scan_may_be_stale(const char *uuid); /* TRUE: the scan under way must leave it alone */
+/* Has the backend make an image (method, params as for storage_call; params name uuid), then the record: record makes
+ * a VDI with that uuid, sr and what the storage says are set after it. Undoes the image when that fails. Answers the
+ * record's reference (heap), NULL with c's fault set. Blocks. */
+typedef struct value *image_record_fn(struct call *c, struct txn *t, const char *uuid, void *data);
+struct value *image_make(struct call *c, const char *method, struct value *params, const struct record *sr,
+                         const char *uuid, image_record_fn *record, void *data);
+/* Removes an image whose record is gone or was never made, also for a call that was cancelled. Blocks. */
+void image_remove(const char *sr_uuid, const char *uuid);
+
 /* Brings the VDI records of an attached SR in line with what is there. FALSE with f set. Blocks. */
 gboolean sr_scan_now(struct call *c, const char *sr_ref);
 /* Removes the VDI's record with its unattached VBDs; drives become empty. */

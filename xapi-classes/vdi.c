@@ -38,6 +38,11 @@ static gboolean check_size(struct call *c, gint64 size)
     return size > 0 || fault_set(&c->fault, "INVALID_VALUE", "virtual_size", text, NULL);
 }
 
+static struct value *record_created(struct call *c, struct txn *t, const char *uuid, G_GNUC_UNUSED void *data)
+{
+    return generic_create_in(c, t, uuid);
+}
+
 /* VDI.create(record), as a task. */
 struct value *vdi_create(struct call *c)
 {
@@ -56,19 +61,19 @@ struct value *vdi_create(struct call *c)
     storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
     value_builder_put(&b, "virtual_size", value_int(NULL, (size + SECTOR - 1) / SECTOR * SECTOR));
     value_builder_put_string(&b, "type", format);
-    g_autoptr(value) made = storage_call(c, "vdi.create", value_builder_end(&b));
-    if (!made)
-        return NULL;
-    struct txn *t = txn_begin(the_store());
-    struct value *ref = generic_create_in(c, t, uuid);
-    if (!ref) {
-        txn_abort(t);
-        value_unref(storage_call(c, "vdi.destroy", storage_params(record_str(sr, F_SR_uuid), uuid)));
-        return NULL;
+    return image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, record_created, NULL);
+}
+
+static gboolean is_known(struct txn *t, const struct record *sr, const char *uuid)
+{
+    struct record *now = txn_get(t, CLASS_SR, sr->ref);
+    struct value *vdis = now ? record_field(now, F_SR_VDIs) : NULL;
+    for (gsize i = 0; i < value_count(vdis); i++) {
+        struct record *r = txn_get(t, CLASS_VDI, value_str(value_at(vdis, i)));
+        if (r && strcmp(record_str(r, F_VDI_uuid), uuid) == 0)
+            return TRUE;
     }
-    vdi_apply(t, value_str(ref), made);
-    call_commit(c, t);
-    return ref;
+    return FALSE;
 }
 
 /* VDI.introduce(uuid, name_label, name_description, SR, type, sharable, read_only, other_config, location,
@@ -94,6 +99,10 @@ struct value *vdi_introduce(struct call *c)
     if (!stat)
         return NULL;
     struct txn *t = txn_begin(the_store());
+    if (is_known(t, sr, uuid)) { /* a scan was quicker */
+        txn_abort(t);
+        return call_fail(c, "DB_UNIQUENESS_CONSTRAINT_VIOLATION", "VDI", "uuid", uuid, NULL);
+    }
     struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
     for (gsize i = 0; i < G_N_ELEMENTS(same); i++)
         txn_set(t, CLASS_VDI, value_str(ref), same[i].field, value_ref(call_arg(c, same[i].arg)));
@@ -112,18 +121,24 @@ static struct value *drop_record(struct call *c, const char *ref)
     return value_void();
 }
 
+static gboolean destroy_image(struct call *c, const struct record *sr, const struct record *vdi)
+{
+    g_autoptr(value) done =
+        storage_call(c, "vdi.destroy", storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid)));
+    if (!done && strcmp(c->fault.code, "VDI_MISSING") == 0)
+        fault_clear(&c->fault); /* somebody was quicker */
+    return c->fault.code == NULL;
+}
+
 struct value *vdi_destroy(struct call *c)
 {
     g_autoptr(record) vdi = NULL, sr = NULL;
     if (!image_and_sr(c, 0, &vdi, &sr))
         return NULL;
-    if (!record_bool(vdi, F_VDI_missing)) {
-        g_autoptr(value) done =
-            storage_call(c, "vdi.destroy", storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid)));
-        if (!done)
-            return NULL;
-    }
-    return drop_record(c, vdi->ref);
+    image_work_begin(record_str(vdi, F_VDI_uuid));
+    struct value *done = record_bool(vdi, F_VDI_missing) || destroy_image(c, sr, vdi) ? drop_record(c, vdi->ref) : NULL;
+    image_work_end(record_str(vdi, F_VDI_uuid));
+    return done;
 }
 
 struct value *vdi_forget(struct call *c)
@@ -134,26 +149,27 @@ struct value *vdi_forget(struct call *c)
 
 /* ---- clone, snapshot, copy ---- */
 
+struct twin {
+    const struct record *vdi;
+    gboolean snapshot;
+};
+
 /* A record like vdi's for the image that the backend made of it. */
-static struct value *record_twin(struct call *c, const struct record *vdi, const char *sr_ref, const char *uuid,
-                                 struct value *made, gboolean snapshot)
+static struct value *record_twin(G_GNUC_UNUSED struct call *c, struct txn *t, const char *uuid, void *data)
 {
     static const int same[] = {F_VDI_name_label,   F_VDI_name_description, F_VDI_type,    F_VDI_sharable,
                                F_VDI_other_config, F_VDI_xenstore_data,    F_VDI_on_boot, F_VDI_tags};
-    struct txn *t = txn_begin(the_store());
+    const struct twin *twin = data;
     struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
     const char *r = value_str(ref);
 
     for (gsize i = 0; i < G_N_ELEMENTS(same); i++)
-        txn_set(t, CLASS_VDI, r, same[i], value_ref(record_field(vdi, same[i])));
-    txn_set_str(t, CLASS_VDI, r, F_VDI_SR, sr_ref);
-    vdi_apply(t, r, made);
-    if (snapshot) {
+        txn_set(t, CLASS_VDI, r, same[i], value_ref(record_field(twin->vdi, same[i])));
+    if (twin->snapshot) {
         txn_set_bool(t, CLASS_VDI, r, F_VDI_is_a_snapshot, TRUE);
-        txn_set_str(t, CLASS_VDI, r, F_VDI_snapshot_of, vdi->ref);
+        txn_set_str(t, CLASS_VDI, r, F_VDI_snapshot_of, twin->vdi->ref);
         txn_set_time(t, CLASS_VDI, r, F_VDI_snapshot_time, g_get_real_time() / G_USEC_PER_SEC);
     }
-    call_commit(c, t);
     return ref;
 }
 
@@ -162,6 +178,7 @@ struct value *vdi_clone_now(struct call *c, const char *vdi_ref, gboolean snapsh
     char uuid[UUID_SIZE];
     struct value_builder b;
     g_autoptr(record) vdi = store_get(the_store(), CLASS_VDI, vdi_ref);
+    struct twin twin = {.vdi = vdi, .snapshot = snapshot};
 
     if (!vdi)
         return call_fail(c, "HANDLE_INVALID", "VDI", vdi_ref, NULL);
@@ -171,8 +188,7 @@ struct value *vdi_clone_now(struct call *c, const char *vdi_ref, gboolean snapsh
     uuid_generate_text(uuid);
     storage_params_begin(&b, record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
     value_builder_put_string(&b, "new", uuid);
-    g_autoptr(value) made = storage_call(c, snapshot ? "vdi.snapshot" : "vdi.clone", value_builder_end(&b));
-    return made ? record_twin(c, vdi, sr->ref, uuid, made, snapshot) : NULL;
+    return image_make(c, snapshot ? "vdi.snapshot" : "vdi.clone", value_builder_end(&b), sr, uuid, record_twin, &twin);
 }
 
 struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_ref)
@@ -180,6 +196,7 @@ struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_r
     char uuid[UUID_SIZE];
     struct value_builder b;
     g_autoptr(record) vdi = store_get(the_store(), CLASS_VDI, vdi_ref);
+    struct twin twin = {.vdi = vdi};
 
     if (!vdi)
         return call_fail(c, "HANDLE_INVALID", "VDI", vdi_ref, NULL);
@@ -191,8 +208,7 @@ struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_r
     storage_params_begin(&b, record_str(from, F_SR_uuid), record_str(vdi, F_VDI_uuid));
     value_builder_put_string(&b, "dest_sr", record_str(to, F_SR_uuid));
     value_builder_put_string(&b, "new", uuid);
-    g_autoptr(value) made = storage_call(c, "vdi.copy", value_builder_end(&b));
-    return made ? record_twin(c, vdi, to->ref, uuid, made, FALSE) : NULL;
+    return image_make(c, "vdi.copy", value_builder_end(&b), to, uuid, record_twin, &twin);
 }
 
 struct value *vdi_clone(struct call *c)

@@ -87,18 +87,19 @@ static const char *image_format(const struct record *sr)
     return format != NULL ? format : "qcow2";
 }
 
-static struct value *make_record(struct call *c, const struct record *vm, const struct disk *d, const struct record *sr,
-                                 const char *uuid, struct value *made)
+struct disk_of_vm {
+    const struct record *vm;
+    const struct disk *disk;
+};
+
+static struct value *make_record(G_GNUC_UNUSED struct call *c, struct txn *t, const char *uuid, void *data)
 {
-    struct txn *t = txn_begin(the_store());
+    const struct disk_of_vm *d = data;
     struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
-    g_autofree char *name = g_strdup_printf("%s %s", record_str(vm, F_VM_name_label), d->device);
+    g_autofree char *name = g_strdup_printf("%s %s", record_str(d->vm, F_VM_name_label), d->disk->device);
     txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_name_label, name);
     txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_name_description, "Created by template provisioner");
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_SR, sr->ref);
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_type, strcmp(d->type, "system") == 0 ? "system" : "user");
-    vdi_apply(t, value_str(ref), made);
-    call_commit(c, t);
+    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_type, strcmp(d->disk->type, "system") == 0 ? "system" : "user");
     return ref;
 }
 
@@ -113,10 +114,9 @@ static gboolean make_image(struct call *c, const struct record *vm, struct disk 
     storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
     value_builder_put(&b, "virtual_size", value_int(NULL, d->size));
     value_builder_put_string(&b, "type", image_format(sr));
-    g_autoptr(value) made = storage_call(c, "vdi.create", value_builder_end(&b));
-    if (made != NULL)
-        d->vdi = make_record(c, vm, d, sr, uuid, made);
-    return made != NULL;
+    struct disk_of_vm of_vm = {.vm = vm, .disk = d};
+    d->vdi = image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, make_record, &of_vm);
+    return d->vdi != NULL;
 }
 
 static void drop_images(struct call *c, GPtrArray *disks)

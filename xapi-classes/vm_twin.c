@@ -2,7 +2,6 @@
 #include "xapi-classes/vm_twin.h"
 #include "xapi-classes/storage.h"
 #include "xapi-classes/vm.h"
-#include "xenbackend/backend.h"
 
 #include <string.h>
 
@@ -52,20 +51,12 @@ GPtrArray *twin_copy_disks(struct call *c, const struct record *vm, enum twin_ki
     return g_steal_pointer(&disks);
 }
 
-/* Not by way of the call, which may have been cancelled. */
+/* Also for a call that was cancelled. */
 static void destroy_image(const struct record *vdi)
 {
-    struct fault f = FAULT_INIT;
     g_autoptr(record) sr = store_get(the_store(), CLASS_SR, record_str(vdi, F_VDI_SR));
-    if (sr == NULL)
-        return;
-    g_autoptr(value) params = storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
-    g_autoptr(value) answer = backend_call("vdi.destroy", params, NULL, &f);
-    if (answer == NULL) {
-        g_autofree char *text = fault_text(&f);
-        g_warning("the disk image %s is left over: %s", record_str(vdi, F_VDI_uuid), text);
-        fault_clear(&f);
-    }
+    if (sr != NULL)
+        image_remove(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
 }
 
 void twin_drop_disks(struct call *c, GPtrArray *disks)
@@ -75,11 +66,13 @@ void twin_drop_disks(struct call *c, GPtrArray *disks)
         g_autoptr(record) vdi = ref != NULL ? store_get(the_store(), CLASS_VDI, value_str(ref)) : NULL;
         if (vdi == NULL)
             continue;
+        image_work_begin(record_str(vdi, F_VDI_uuid));
         destroy_image(vdi);
         struct txn *t = txn_begin(the_store());
         if (txn_get(t, CLASS_VDI, vdi->ref) != NULL)
             vdi_forget_record(t, vdi->ref);
         call_commit(c, t);
+        image_work_end(record_str(vdi, F_VDI_uuid));
     }
 }
 
