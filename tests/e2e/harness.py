@@ -142,11 +142,13 @@ class Server:
         """SIGKILL to all of its processes, as a power cut would."""
         if self.process is None:
             return
-        for pid in self.pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        pids = list(reversed(self.pids()))
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # none of them sees another one die
+            for pid in pids:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
         self.process.wait()
         self.process = None
         self._connections.clear()
