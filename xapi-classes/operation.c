@@ -374,13 +374,15 @@ void operations_clear(struct txn *t)
     for (int id = 0; id < N_CLASSES; id++) {
         const struct class *class = class_by_id(id);
         int field = current_operations_of(class);
-        if (field < 0)
+        if (field < 0 && !class->derive)
             continue;
         g_autoptr(GPtrArray) all = txn_all(t, id);
         for (guint i = 0; i < all->len; i++) {
             struct record *r = g_ptr_array_index(all, i);
-            if (value_count(record_field(r, field)) > 0)
+            if (field >= 0 && value_count(record_field(r, field)) > 0)
                 txn_set(t, id, r->ref, field, value_empty_map());
+            else if (class->derive) /* what is derived is not in the journal */
+                txn_touch(t, id, r->ref);
         }
     }
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "daemon/store_internal.h"
+#include "xapi-classes/operation.h"
 #include "tests/unit/mock-journal.h"
 
 static struct store *open_over(struct mock_disk *d)
@@ -81,8 +82,10 @@ static void test_kept(void)
     g_autofree char *vm = make_vm(s, "a");
     g_autofree char *text = NULL;
     g_autoptr(record) r = store_get(s, CLASS_VM, vm);
-    text = g_strdup_printf("{\"uuid\":\"%s\",\"name_label\":\"a\"}", record_str(r, F_VM_uuid));
-    g_assert_cmpstr(mock_row_text(d, vm), ==, text);
+    /* What is not initial, but for what follows from the rest. */
+    text = g_strdup_printf("{\"uuid\":\"%s\",\"name_label\":\"a\"", record_str(r, F_VM_uuid));
+    g_assert_true(g_str_has_prefix(mock_row_text(d, vm), text));
+    g_assert_null(strstr(mock_row_text(d, vm), "allowed_operations"));
 
     /* A VM whose mirror set changes is not written again; a session never is; nor is progress. */
     guint writes = d->writes;
@@ -203,6 +206,9 @@ static void test_reload(void)
     g_autoptr(GPtrArray) before = store_all(s, CLASS_VM);
     store_close(s);
     s = open_over(d);
+    t = txn_begin(s);
+    operations_clear(t); /* as every start does: works out again what is derived */
+    txn_commit(t);
     g_autoptr(GPtrArray) after = store_all(s, CLASS_VM);
     g_assert_cmpuint(after->len, ==, before->len);
     for (guint i = 0; i < after->len; i++)

@@ -45,7 +45,7 @@ static void check(const char *name, const char *wanted, const char *format, ...)
     assert_run(name, args, wanted);
 }
 
-/* console and PBD have generic constructors. */
+/* VMSS, PVS_cache_storage and secret have generic constructors. */
 static char *new_object(const char *name, const char *record)
 {
     g_autofree char *args = g_strdup_printf("[%s]", record);
@@ -62,46 +62,46 @@ static char *uuid_of(enum class_id class, const char *ref)
 
 static void test_create(void)
 {
-    g_autofree char *ref = new_object("console.create", "{\"protocol\":\"rfb\",\"uuid\":\"mine\",\"unknown\":1,"
-                                                        "\"other_config\":{\"a\":\"b\"}}");
-    check("console.get_other_config", "{\"a\":\"b\"}", "[\"%s\"]", ref);
-    check("console.get_VM", "\"OpaqueRef:NULL\"", "[\"%s\"]", ref);
+    g_autofree char *ref = new_object("VMSS.create", "{\"name_label\":\"n\",\"uuid\":\"mine\",\"unknown\":1,"
+                                                     "\"schedule\":{\"a\":\"b\"},\"VMs\":[\"x\"]}");
+    check("VMSS.get_schedule", "{\"a\":\"b\"}", "[\"%s\"]", ref);
+    check("VMSS.get_retained_snapshots", "7", "[\"%s\"]", ref);
     /* RO/runtime: not the caller's to say. */
-    check("console.get_protocol", "\"vt100\"", "[\"%s\"]", ref);
-    g_autofree char *uuid = uuid_of(CLASS_console, ref);
+    check("VMSS.get_VMs", "[]", "[\"%s\"]", ref);
+    g_autofree char *uuid = uuid_of(CLASS_VMSS, ref);
     g_assert_true(uuid_is_valid(uuid));
-    check("console.destroy", "\"\"", "[\"%s\"]", ref);
-    g_autofree char *gone = g_strdup_printf("HANDLE_INVALID [console, %s]", ref);
-    check("console.destroy", gone, "[\"%s\"]", ref);
-    check("console.get_protocol", gone, "[\"%s\"]", ref);
-    check("console.get_record", gone, "[\"%s\"]", ref);
+    check("VMSS.destroy", "\"\"", "[\"%s\"]", ref);
+    g_autofree char *gone = g_strdup_printf("HANDLE_INVALID [VMSS, %s]", ref);
+    check("VMSS.destroy", gone, "[\"%s\"]", ref);
+    check("VMSS.get_schedule", gone, "[\"%s\"]", ref);
+    check("VMSS.get_record", gone, "[\"%s\"]", ref);
 }
 
 static void test_dangling(void)
 {
-    assert_run("PBD.create", "[{\"host\":\"OpaqueRef:none\"}]", "HANDLE_INVALID [host, OpaqueRef:none]");
-    assert_run("PBD.get_all", "[]", "[]"); /* nothing is left of it */
-    g_autofree char *ref = new_object("PBD.create", "{\"host\":\"\",\"SR\":\"OpaqueRef:NULL\"}");
-    check("PBD.get_host", "\"OpaqueRef:NULL\"", "[\"%s\"]", ref);
-    check("PBD.destroy", "\"\"", "[\"%s\"]", ref);
+    assert_run("PVS_cache_storage.create", "[{\"host\":\"OpaqueRef:none\"}]", "HANDLE_INVALID [host, OpaqueRef:none]");
+    assert_run("PVS_cache_storage.get_all", "[]", "[]"); /* nothing is left of it */
+    g_autofree char *ref = new_object("PVS_cache_storage.create", "{\"host\":\"\",\"SR\":\"OpaqueRef:NULL\"}");
+    check("PVS_cache_storage.get_host", "\"OpaqueRef:NULL\"", "[\"%s\"]", ref);
+    check("PVS_cache_storage.destroy", "\"\"", "[\"%s\"]", ref);
 }
 
 static void test_map(void)
 {
-    g_autofree char *ref = new_object("console.create", "{}");
-    g_autofree char *uuid = uuid_of(CLASS_console, ref);
-    check("console.add_to_other_config", "\"\"", "[\"%s\",\"k\",\"v\"]", ref);
-    g_autofree char *twice = g_strdup_printf("MAP_DUPLICATE_KEY [console, other_config, %s, k]", uuid);
-    check("console.add_to_other_config", twice, "[\"%s\",\"k\",\"v\"]", ref);
-    check("console.get_other_config", "{\"k\":\"v\"}", "[\"%s\"]", ref);
-    check("console.remove_from_other_config", "\"\"", "[\"%s\",\"k\"]", ref);
-    check("console.remove_from_other_config", "\"\"", "[\"%s\",\"k\"]", ref);
-    check("console.set_other_config", "\"\"", "[\"%s\",{\"x\":\"y\",\"z\":\"\"}]", ref);
-    check("console.get_other_config", "{\"x\":\"y\",\"z\":\"\"}", "[\"%s\"]", ref);
-    assert_run("console.add_to_other_config", "[\"\",\"k\",\"v\"]", "HANDLE_INVALID [console, OpaqueRef:NULL]");
-    assert_run("console.remove_from_other_config", "[\"x\",\"k\"]", "HANDLE_INVALID [console, x]");
-    assert_run("console.set_other_config", "[\"x\",{}]", "HANDLE_INVALID [console, x]");
-    check("console.destroy", "\"\"", "[\"%s\"]", ref);
+    g_autofree char *ref = new_object("secret.create", "{\"value\":\"v\"}");
+    g_autofree char *uuid = uuid_of(CLASS_secret, ref);
+    check("secret.add_to_other_config", "\"\"", "[\"%s\",\"k\",\"v\"]", ref);
+    g_autofree char *twice = g_strdup_printf("MAP_DUPLICATE_KEY [secret, other_config, %s, k]", uuid);
+    check("secret.add_to_other_config", twice, "[\"%s\",\"k\",\"v\"]", ref);
+    check("secret.get_other_config", "{\"k\":\"v\"}", "[\"%s\"]", ref);
+    check("secret.remove_from_other_config", "\"\"", "[\"%s\",\"k\"]", ref);
+    check("secret.remove_from_other_config", "\"\"", "[\"%s\",\"k\"]", ref);
+    check("secret.set_other_config", "\"\"", "[\"%s\",{\"x\":\"y\",\"z\":\"\"}]", ref);
+    check("secret.get_other_config", "{\"x\":\"y\",\"z\":\"\"}", "[\"%s\"]", ref);
+    assert_run("secret.add_to_other_config", "[\"\",\"k\",\"v\"]", "HANDLE_INVALID [secret, OpaqueRef:NULL]");
+    assert_run("secret.remove_from_other_config", "[\"x\",\"k\"]", "HANDLE_INVALID [secret, x]");
+    assert_run("secret.set_other_config", "[\"x\",{}]", "HANDLE_INVALID [secret, x]");
+    check("secret.destroy", "\"\"", "[\"%s\"]", ref);
 }
 
 static char *new_sr(const char *name)
