@@ -109,8 +109,8 @@ static struct pair *own_pair(const char *dir, GError **error)
 
 static void replace(struct pair *p)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     gint64 now = g_get_monotonic_time();
+    g_mutex_lock(&lock);
     for (GSList *i = retired, *next; i; i = next) {
         struct pair *old = i->data;
         next = i->next;
@@ -124,6 +124,7 @@ static void replace(struct pair *p)
         retired = g_slist_prepend(retired, current);
     }
     current = p;
+    g_mutex_unlock(&lock);
 }
 
 gboolean tls_load(GError **error)
