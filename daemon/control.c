@@ -120,7 +120,6 @@ gboolean control_start(const struct control_callbacks *c)
         g_critical("this program is started by xenapid, not by hand");
         return FALSE;
     }
-    g_unsetenv("XENAPID_CONTROL_FD");
     control.call = *c;
     control.wire = wire_new(fd);
     control.listeners = g_array_new(FALSE, FALSE, sizeof(struct control_listener));

@@ -20,6 +20,7 @@
 
 /* A front's wire. Requests hold it, so that an answer never goes to another front than the one that asked. */
 struct link {
+    gint refs;
     struct wire *wire;
     GHashTable *requests; /* id -> struct work, under the lock */
 };
@@ -47,23 +48,34 @@ static struct {
     struct link *link; /* NULL: no front */
 } helper;
 
-static void link_clear(void *data)
+static struct link *link_new(int fd)
 {
-    struct link *l = data;
-    wire_free(l->wire);
-    g_hash_table_unref(l->requests);
+    struct link *l = g_new0(struct link, 1);
+    l->refs = 1;
+    l->wire = wire_new(fd);
+    l->requests = g_hash_table_new(g_int64_hash, g_int64_equal);
+    return l;
+}
+
+static struct link *link_ref(struct link *l)
+{
+    g_atomic_int_inc(&l->refs);
+    return l;
 }
 
 static void link_unref(struct link *l)
 {
-    if (l)
-        g_atomic_rc_box_release_full(l, link_clear);
+    if (!l || !g_atomic_int_dec_and_test(&l->refs))
+        return;
+    wire_free(l->wire);
+    g_hash_table_unref(l->requests);
+    g_free(l);
 }
 
 static struct link *link_get(void)
 {
     g_mutex_lock(&helper.lock);
-    struct link *l = helper.link ? g_atomic_rc_box_acquire(helper.link) : NULL;
+    struct link *l = helper.link ? link_ref(helper.link) : NULL;
     g_mutex_unlock(&helper.lock);
     return l;
 }
@@ -163,16 +175,27 @@ static void work_free(struct work *work)
     g_free(work);
 }
 
+/* Was it cancelled before it began? The lock orders what the reader wrote before what this thread reads, where the
+ * pool's own locks are not seen (the thread sanitizer). */
+static gboolean was_cancelled(struct work *work)
+{
+    g_mutex_lock(&helper.lock);
+    gboolean cancelled = helper_cancelled(&work->req);
+    g_mutex_unlock(&helper.lock);
+    return cancelled;
+}
+
 /* On a pool thread. */
 static void run(void *data, void *user_data)
 {
     (void) user_data;
     struct work *work = data;
     struct fault fault = FAULT_INIT;
+    gboolean cancelled = was_cancelled(work);
     struct log_context context = {.method = work->method, .request_id = work->req.id};
     const struct log_context *before = log_push(&context);
     g_autoptr(value) result = NULL;
-    if (helper_cancelled(&work->req))
+    if (cancelled)
         fault_set(&fault, "TASK_CANCELLED", "", NULL);
     else
         result = work->fn(&work->req, &fault);
@@ -228,7 +251,7 @@ static void on_request(struct link *l, struct wire_message *m)
     struct work *work = g_new0(struct work, 1);
     work->method = g_steal_pointer(&m->method);
     work->fn = fn;
-    work->link = g_atomic_rc_box_acquire(l);
+    work->link = link_ref(l);
     work->progress = -1;
     g_cond_init(&work->cancelled);
     work->req.id = m->id;
@@ -267,9 +290,7 @@ static void disconnect(void)
 static void connect_wire(int fd)
 {
     disconnect();
-    struct link *l = g_atomic_rc_box_new0(struct link);
-    l->wire = wire_new(fd);
-    l->requests = g_hash_table_new(g_int64_hash, g_int64_equal);
+    struct link *l = link_new(fd);
     g_mutex_lock(&helper.lock);
     helper.link = l;
     g_mutex_unlock(&helper.lock);

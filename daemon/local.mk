@@ -7,6 +7,7 @@ libbase_a_SOURCES = \
 	daemon/conf.c daemon/conf.h daemon/conf_private.h daemon/conf_args.c \
 	daemon/conf_table.c daemon/listen_address.c \
 	daemon/log.c daemon/log.h \
+	tests/unit/tsan-glib.c \
 	daemon/arena.c daemon/datetime.c daemon/fault.c \
 	daemon/codec.c daemon/codec.h daemon/codec-internal.h \
 	daemon/tree.c \

@@ -94,7 +94,7 @@ class Supervisor:
         deadline = time.monotonic() + patience
         while (got := self.ask(line)) != wanted:
             if time.monotonic() > deadline:
-                raise AssertionError(f"{line}: {got}, not {wanted}")
+                raise AssertionError(f"{line}: {got}, not {wanted}\n{self.log()}")
             time.sleep(0.02)
 
     def tell(self, line):

@@ -66,8 +66,8 @@ static const struct helper_method methods[] = {
 /* ---- the front ---- */
 
 static struct peer *auth, *backend;
-static int listener = -1, reloads;
-static gboolean well = TRUE;
+static int listener = -1;
+static gint reloads, unwell;
 static char *all_listeners;
 static GMutex lock;
 static GCond changed;
@@ -98,7 +98,7 @@ static void on_helper(const char *name, int fd, void *data)
 static void on_reload(void *data)
 {
     (void) data;
-    reloads++;
+    g_atomic_int_inc(&reloads);
 }
 
 static void on_stop(void *data)
@@ -111,7 +111,7 @@ static void on_stop(void *data)
 static gboolean on_ping(void *data)
 {
     (void) data;
-    return well;
+    return !g_atomic_int_get(&unwell);
 }
 
 /* "auth count", "backend who": what the helper answers. */
@@ -136,9 +136,9 @@ static char *answer(const char *line)
     if (strcmp(line, "pid") == 0)
         return g_strdup_printf("%d", (int) getpid());
     if (strcmp(line, "reloads") == 0)
-        return g_strdup_printf("%d", reloads);
+        return g_strdup_printf("%d", g_atomic_int_get(&reloads));
     if (strcmp(line, "unwell") == 0)
-        well = FALSE;
+        g_atomic_int_set(&unwell, 1);
     else if (strcmp(line, "crash") == 0)
         kill(getpid(), SIGKILL);
     else if (strcmp(line, "fail") == 0)
