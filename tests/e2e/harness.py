@@ -114,6 +114,7 @@ class Server:
         except BaseException:
             self.kill()
             self.print_log()
+            self.clean()
             raise
         return self
 
@@ -154,7 +155,9 @@ class Server:
         self._connections.clear()
 
     def clean(self):
-        shutil.rmtree(self.dir, ignore_errors=True)
+        """Removes its files, unless $XENAPID_KEEP is set."""
+        if "XENAPID_KEEP" not in os.environ:
+            shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):
         return self.start()
@@ -170,8 +173,7 @@ class Server:
             if kind:
                 self.print_log()
         finally:
-            if os.environ.get("XENAPID_KEEP") is None:
-                self.clean()
+            self.clean()
 
     def reload(self):
         """SIGHUP, and waits until the front has read its configuration again."""
