@@ -78,10 +78,11 @@ int main(int argc, char **argv)
                                    .keepalive_max_conn = 1000000000,
                                    .keepalive_timeout = 60,
                                    .socket_bound = 1,
-                                   .socket_handle = listen_somewhere()};
+                                   .socket_handle = listen_somewhere(),
+                                   .max_conn = 1024};
     xmlrpc_registry_add_method3(&env, p.registryP, &method);
     pthread_create(&thread, NULL, end_with_input, NULL);
-    xmlrpc_server_abyss(&env, &p, XMLRPC_APSIZE(socket_handle));
+    xmlrpc_server_abyss(&env, &p, XMLRPC_APSIZE(max_conn));
     fprintf(stderr, "%s\n", env.fault_string ? env.fault_string : "ended");
     return 1;
 }
