@@ -1,7 +1,7 @@
 /* conf.h - the configuration: /etc/xenapid/xenapid.conf (a GLib key file) and the command line, which wins.
  *
  * Read once at start by the supervisor and again at SIGHUP; the front and the helpers read the same file with the same
- * command line. Every key, its section, default, bounds and one line of documentation is a row in conf.c: the checks,
+ * command line. Every key, its section, default, bounds and one line of documentation is a row in conf_table.c: the checks,
  * the sample file and the man page's table come from there. A bad key or value names file, line, key and what is
  * allowed. */
 #ifndef XENAPID_CONF_H
@@ -69,8 +69,8 @@ struct conf *conf_from_args(int *argc, char ***argv, int *status, gboolean *chec
 /* Reads the file again with the same command line; NULL with *error set. */
 struct conf *conf_reload(const struct conf *old, GError **error);
 void conf_free(struct conf *c);
-/* Command-line form of everything in c, to hand on to a child: a NULL-terminated vector without argv[0]; free with
- * g_strfreev. conf_from_args reads it back to the same. */
+/* The command line that c was made with, paths made absolute, to hand on to a child, which reads the same file: a
+ * NULL-terminated vector without argv[0]; free with g_strfreev. conf_from_args reads it back to the same. */
 GStrv conf_to_args(const struct conf *c);
 /* The commented sample file; the caller frees. */
 char *conf_sample(void);
