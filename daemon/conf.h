@@ -1,9 +1,9 @@
 /* conf.h - the configuration: /etc/xenapid/xenapid.conf (a GLib key file) and the command line, which wins.
  *
  * Read once at start by the supervisor and again at SIGHUP; the front and the helpers read the same file with the same
- * command line. Every key, its section, default, bounds and one line of documentation is a row in conf_table.c: the checks,
- * the sample file and the man page's table come from there. A bad key or value names file, line, key and what is
- * allowed. */
+ * command line. Every key, its section, default, bounds and one line of documentation is a row in conf_table.c: the
+ * checks, the sample file and the man page's table come from there. A bad key or value names file, line, key and what
+ * is allowed. */
 #ifndef XENAPID_CONF_H
 #define XENAPID_CONF_H
 

@@ -1,8 +1,8 @@
 /* log.h - the log: journald with fields where the journal is, plain lines on stderr elsewhere.
  *
- * Use g_warning/g_message/g_info/g_debug. What log_push said of the calling thread goes with each line: the fields TASK,
- * SESSION (the session's public uuid, never its reference), METHOD and REQUEST_ID. A line is escaped as a whole; pass
- * clients' text through log_escape, which also shortens it. Passwords and session references never come here. */
+ * Use g_warning/g_message/g_info/g_debug. What log_push said of the calling thread goes with each line: the fields
+ * TASK, SESSION (the session's public uuid, never its reference), METHOD and REQUEST_ID. A line is escaped as a whole;
+ * pass clients' text through log_escape, which also shortens it. Passwords and session references never come here. */
 #ifndef XENAPID_LOG_H
 #define XENAPID_LOG_H
 
