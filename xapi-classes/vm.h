@@ -73,7 +73,6 @@ struct value *vif_config(const struct record *vif);
 const char *vm_domain_type(const struct record *vm); /* "pv", "pvh", "hvm" */
 /* Scheduling as VCPUs_params says: weight, cap and affinity are put into b. */
 void vm_put_scheduling(struct value_builder *b, const struct record *vm);
-char *vm_suspend_path(const char *uuid);
 
 /* ---- disks (vm_disks.c) ---- */
 
@@ -106,8 +105,21 @@ gboolean mac_is_valid(const char *mac);
 /* From a VM's seed and the device's number: always the same. */
 void mac_from_seed(const char *seed, const char *device, char mac[18]);
 
+/* ---- suspend images (vm_suspend.c) ---- */
+
+/* Where a host without storage keeps one. */
+char *vm_suspend_path(const char *uuid);
+/* Destroys the VDI that held one, if any. Blocks. */
+void vm_drop_suspend_image(struct call *c, const char *vdi);
+
 /* ---- power (vm_start.c, vm_power.c): without admission, also for tasks of the daemon's own ---- */
 
+/* Checks everything and takes the VM's disks for op; the record as it is going to be started (its disks are to be
+ * released), or NULL. host may be NULL: this one. from is the power state that it must have. */
+struct record *vm_begin_attempt(struct call *c, const char *ref, const char *host, const char *from, const char *op);
+/* Makes a request that ends in a running domain and records that; ends params. */
+gboolean vm_run_domain(struct call *c, struct vm_work *w, const char *method, struct value_builder *params,
+                       struct value *consoles);
 gboolean vm_do_start(struct call *c, const char *ref, const char *host, gboolean paused);
 gboolean vm_do_restart(struct call *c, struct vm_work *w, const struct record *vm, gboolean clean);
 gboolean vm_do_destroy_domain(struct call *c, struct vm_work *w, const struct record *vm);
@@ -116,7 +128,10 @@ gboolean vm_do_destroy_leftover(struct call *c, struct vm_work *w, const struct 
 /* The checks of what a start needs, but for memory, which the backend knows. */
 gboolean vm_check_bootable(struct txn *t, const struct record *vm, const char *host, struct fault *f);
 
-/* ---- records (vm.c, vm_memory.c) ---- */
+/* ---- records (vm.c, vm_create.c, vm_memory.c) ---- */
+
+/* With its devices, metrics and consoles; not its disks. */
+void vm_destroy_record(struct txn *t, const struct record *vm);
 
 /* Begins a change for which op must be allowed on argument 0 (a VM); NULL after failing. */
 struct txn *vm_begin_change(struct call *c, const char *op, struct record **vm);

@@ -28,11 +28,6 @@ const char *vm_domain_type(const struct record *vm)
     return *record_str(vm, F_VM_HVM_boot_policy) != '\0' ? "hvm" : "pv";
 }
 
-char *vm_suspend_path(const char *uuid)
-{
-    return g_strdup_printf("%s/suspend/%s", the_conf()->state_dir, uuid);
-}
-
 /* ---- scheduling ---- */
 
 static gint64 number_of(const char *text, gint64 otherwise)

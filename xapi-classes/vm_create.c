@@ -131,7 +131,7 @@ static void forget_links(struct txn *t, const struct record *vm)
         txn_set_str(t, CLASS_VM, value_str(value_at(children, i)), F_VM_parent, record_str(vm, F_VM_parent));
 }
 
-static void destroy_record(struct txn *t, const struct record *vm)
+void vm_destroy_record(struct txn *t, const struct record *vm)
 {
     destroy_all(t, record_field(vm, F_VM_VBDs), CLASS_VBD);
     destroy_all(t, record_field(vm, F_VM_VIFs), CLASS_VIF);
@@ -159,7 +159,7 @@ struct value *vm_destroy(struct call *c)
     struct txn *t = txn_begin(the_store());
     if (call_txn_object(c, t, 0) == NULL)
         return vm_give_up(c, t);
-    destroy_record(t, txn_get(t, CLASS_VM, vm->ref));
+    vm_destroy_record(t, txn_get(t, CLASS_VM, vm->ref));
     call_commit(c, t);
     vm_watch_forget(record_str(vm, F_VM_uuid));
     return value_void();

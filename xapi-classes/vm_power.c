@@ -1,4 +1,4 @@
-/* vm_power.c - VM.pause, unpause, suspend and the shutdowns. */
+/* vm_power.c - VM.pause, unpause, the shutdowns, and signals to guests. */
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/vm.h"
 
@@ -59,41 +59,20 @@ struct value *vm_unpause(struct call *c)
     return halt_or_go(c, "domain.unpause", set_unpaused);
 }
 
-/* ---- suspend ---- */
-
-struct value *vm_suspend(struct call *c)
-{
-    g_autoptr(record) vm = call_object(c, 0);
-    g_auto(vm_work) w = VM_WORK_INIT;
-    if (vm == NULL)
-        return NULL;
-    g_autofree char *path = vm_suspend_path(record_str(vm, F_VM_uuid));
-    struct value_builder b;
-    vm_work_begin(&w, vm);
-    vm_params(&b, w.uuid);
-    value_builder_put_string(&b, "path", path);
-    value_builder_put(&b, "timeout", value_int(NULL, the_conf()->clean_shutdown_timeout));
-    g_autoptr(value) answer = vm_ask(c, &w, "domain.suspend", value_builder_end(&b), ASK_IMAGE_MS);
-    if (answer == NULL)
-        return NULL;
-    commit_state(c, &w, vm_set_suspended);
-    return value_void();
-}
-
 /* ---- shutdown ---- */
 
-/* A suspended VM has no domain, but an image of its memory, which goes with it. */
+/* The image of a memory that is of no use any more goes with the domain. */
 gboolean vm_do_destroy_domain(struct call *c, struct vm_work *w, const struct record *vm)
 {
     g_autofree char *path = vm_suspend_path(record_str(vm, F_VM_uuid));
     struct value_builder b;
     vm_params(&b, w->uuid);
-    if (vm_is(vm, "Suspended"))
-        value_builder_put_string(&b, "path", path);
+    value_builder_put_string(&b, "path", path);
     g_autoptr(value) answer = vm_ask(c, w, "domain.destroy", value_builder_end(&b), ASK_QUICK_MS);
     if (answer == NULL)
         return FALSE;
     commit_state(c, w, vm_set_halted);
+    vm_drop_suspend_image(c, record_str(vm, F_VM_suspend_VDI));
     return TRUE;
 }
 

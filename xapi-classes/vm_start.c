@@ -1,4 +1,4 @@
-/* vm_start.c - VM.start, start_on, resume and the reboots: everything that ends in a running domain. */
+/* vm_start.c - VM.start, start_on and the reboots, and what they have in common with a resume. */
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/vm.h"
@@ -41,8 +41,7 @@ gboolean vm_check_bootable(struct txn *t, const struct record *vm, const char *h
 
 /* ---- one attempt ---- */
 
-/* Checks everything and takes the VM's disks; the record as it is going to be started, or NULL. */
-static struct record *begin_attempt(struct call *c, const char *ref, const char *host, const char *from, const char *op)
+struct record *vm_begin_attempt(struct call *c, const char *ref, const char *host, const char *from, const char *op)
 {
     struct txn *t = txn_begin(the_store());
     struct record *vm = txn_get(t, CLASS_VM, ref), *taken = NULL;
@@ -67,9 +66,9 @@ static void commit_running(struct call *c, const char *ref, const struct value *
     call_commit(c, t);
 }
 
-/* answer: {domid, state}; state says the domid, too. */
-static gboolean run_domain(struct call *c, struct vm_work *w, const char *method, struct value_builder *params,
-                           struct value *consoles)
+/* The answer is {domid, state}; state says the domid, too. */
+gboolean vm_run_domain(struct call *c, struct vm_work *w, const char *method, struct value_builder *params,
+                       struct value *consoles)
 {
     g_autoptr(value) answer = vm_ask(c, w, method, value_builder_end(params), ASK_LONG_MS);
     if (answer == NULL)
@@ -82,7 +81,7 @@ static gboolean run_domain(struct call *c, struct vm_work *w, const char *method
 
 gboolean vm_do_start(struct call *c, const char *ref, const char *host, gboolean paused)
 {
-    g_autoptr(record) vm = begin_attempt(c, ref, host, "Halted", "start");
+    g_autoptr(record) vm = vm_begin_attempt(c, ref, host, "Halted", "start");
     if (vm == NULL)
         return FALSE;
     g_auto(vm_work) w = VM_WORK_INIT;
@@ -91,7 +90,7 @@ gboolean vm_do_start(struct call *c, const char *ref, const char *host, gboolean
     vm_work_begin(&w, vm);
     value_builder_map(&b, NULL, 1);
     value_builder_put(&b, "config", vm_config(vm, consoles, paused));
-    gboolean started = run_domain(c, &w, "domain.start", &b, consoles);
+    gboolean started = vm_run_domain(c, &w, "domain.start", &b, consoles);
     disks_release(vm);
     return started;
 }
@@ -104,37 +103,6 @@ struct value *vm_start(struct call *c)
 struct value *vm_start_on(struct call *c)
 {
     return vm_do_start(c, call_str(c, 0), call_str(c, 1), call_bool(c, 2)) ? value_void() : NULL;
-}
-
-/* ---- resume ---- */
-
-static struct value *resume(struct call *c, const char *host, gboolean paused)
-{
-    g_autoptr(record) vm = begin_attempt(c, call_str(c, 0), host, "Suspended", "resume");
-    if (vm == NULL)
-        return NULL;
-    g_auto(vm_work) w = VM_WORK_INIT;
-    g_autoptr(value) consoles = consoles_plan(vm);
-    g_autofree char *path = vm_suspend_path(record_str(vm, F_VM_uuid));
-    struct value_builder b;
-    vm_work_begin(&w, vm);
-    value_builder_map(&b, NULL, 3);
-    value_builder_put(&b, "config", vm_config(vm, consoles, paused));
-    value_builder_put_string(&b, "path", path);
-    value_builder_put(&b, "paused", value_bool(paused));
-    gboolean resumed = run_domain(c, &w, "domain.resume", &b, consoles);
-    disks_release(vm);
-    return resumed ? value_void() : NULL;
-}
-
-struct value *vm_resume(struct call *c)
-{
-    return resume(c, NULL, call_bool(c, 1));
-}
-
-struct value *vm_resume_on(struct call *c)
-{
-    return resume(c, call_str(c, 1), call_bool(c, 2));
 }
 
 /* ---- reboot ---- */

@@ -156,6 +156,7 @@ void vm_set_running(struct txn *t, const char *ref, const struct value *state, c
     txn_set_int(t, CLASS_VM, ref, F_VM_domid, domid);
     txn_set_str(t, CLASS_VM, ref, F_VM_resident_on, host);
     txn_set_str(t, CLASS_VM, ref, F_VM_scheduled_to_be_resident_on, NULL_REF);
+    txn_set_str(t, CLASS_VM, ref, F_VM_suspend_VDI, NULL_REF);
     devices_as(t, vm, state, TRUE);
     vm_metrics_update(t, ref, state);
 }
@@ -181,6 +182,7 @@ void vm_set_halted(struct txn *t, const char *ref)
 {
     set_nowhere(t, ref, "Halted");
     txn_set_bool(t, CLASS_VM, ref, F_VM_requires_reboot, FALSE);
+    txn_set_str(t, CLASS_VM, ref, F_VM_suspend_VDI, NULL_REF);
     devices_as(t, txn_get(t, CLASS_VM, ref), NULL, FALSE);
 }
 

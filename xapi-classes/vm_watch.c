@@ -2,6 +2,7 @@
  * under way, and compared as a whole after a restart. */
 #include "daemon/task.h"
 #include "xapi-classes/vm.h"
+#include "xapi-classes/vm_foreign.h"
 #include "xapi-classes/vm_stop.h"
 #include "xapi-classes/world.h"
 #include "xenbackend/backend.h"
@@ -76,10 +77,14 @@ static void follow_live(const struct record *vm, const struct value *state)
     txn_commit(t);
 }
 
+/* A domain that went while its memory was being saved went because it was saved: nothing else takes it away then. */
 static void follow_gone(const struct record *vm)
 {
     struct txn *t = txn_begin(the_store());
-    if (txn_get(t, CLASS_VM, vm->ref) != NULL)
+    const struct record *now = txn_get(t, CLASS_VM, vm->ref);
+    if (now != NULL && !ref_is_null(record_str(now, F_VM_suspend_VDI)))
+        vm_set_suspended(t, vm->ref);
+    else if (now != NULL)
         vm_set_halted(t, vm->ref);
     txn_commit(t);
 }
@@ -88,21 +93,26 @@ static void apply_changed(const struct value *state)
 {
     const char *power = value_get_str(state, "power", "");
     g_autoptr(record) vm = store_get_by_uuid(the_store(), CLASS_VM, value_get_str(state, "uuid", ""));
-    if (vm == NULL || record_bool(vm, F_VM_is_control_domain))
+    if (strcmp(power, "dying") == 0 || (vm != NULL && record_bool(vm, F_VM_is_control_domain)))
         return;
-    if (is_stopped(power))
-        vm_guest_stopped(vm, state);
-    else if (strcmp(power, "dying") != 0)
+    if (vm == NULL)
+        vm_foreign_appeared(state);
+    else if (!is_stopped(power))
         follow_live(vm, state);
+    else if (!vm_is_foreign(vm))
+        vm_guest_stopped(vm, state);
 }
 
 static void apply_gone(const struct value *params)
 {
     g_autoptr(record) vm = store_get_by_uuid(the_store(), CLASS_VM, value_get_str(params, "uuid", ""));
     const struct value *domid = value_get(params, "domid");
-    if (vm == NULL || !is_live(vm) || record_bool(vm, F_VM_is_control_domain))
+    if (vm == NULL || record_bool(vm, F_VM_is_control_domain))
         return;
-    if (domid == NULL || value_as_int(domid) == record_int(vm, F_VM_domid))
+    gboolean same = domid == NULL || value_as_int(domid) == record_int(vm, F_VM_domid);
+    if (vm_is_foreign(vm) && (same || !is_live(vm)))
+        vm_foreign_gone(vm);
+    else if (same && is_live(vm))
         follow_gone(vm);
 }
 
@@ -126,8 +136,18 @@ static void hold(struct value **place, struct value *params)
     *place = value_ref(params);
 }
 
+static gboolean is_unknown(const char *uuid)
+{
+    g_autoptr(record) vm = store_get_by_uuid(the_store(), CLASS_VM, uuid);
+    return vm == NULL;
+}
+
+/* A domain of ours whose VM has no record (any more) is on its way out. */
 void world_domain_changed(struct value *params)
 {
+    const struct value *ours = value_get(params, "ours");
+    if ((ours == NULL || value_as_bool(ours)) && is_unknown(value_get_str(params, "uuid", "")))
+        return;
     g_mutex_lock(&lock);
     struct watched *v = watch_of(value_get_str(params, "uuid", ""));
     if (v->works > 0)
@@ -139,12 +159,16 @@ void world_domain_changed(struct value *params)
 
 void world_domain_gone(struct value *params)
 {
+    const char *uuid = value_get_str(params, "uuid", "");
     g_mutex_lock(&lock);
-    struct watched *v = watch_of(value_get_str(params, "uuid", ""));
-    if (v->works > 0)
+    struct watched *v = watch_of(uuid);
+    if (v->works > 0) {
         hold(&v->gone, params);
-    else
+    } else {
         apply_gone(params);
+        if (is_unknown(uuid)) /* it has no record, or has none any more */
+            g_hash_table_remove(watched, uuid);
+    }
     g_mutex_unlock(&lock);
 }
 
@@ -172,6 +196,8 @@ static void compare(const struct record *vm, const struct value *state)
 {
     if (state != NULL)
         apply_changed(state);
+    else if (vm_is_foreign(vm))
+        vm_foreign_gone(vm);
     else if (is_live(vm) && !record_bool(vm, F_VM_is_control_domain))
         follow_gone(vm);
 }
@@ -209,6 +235,22 @@ static void compare_one(const struct record *vm, const struct value *state, guin
     g_mutex_unlock(&lock);
 }
 
+/* Domains that have no record: of another toolstack, or of ours from before the store was lost. */
+static void adopt_unknown(const struct value *answer)
+{
+    const struct value *domains = value_get(answer, "domains");
+    for (gsize i = 0; i < value_count(domains); i++) {
+        struct value *state = value_at(domains, i);
+        const char *uuid = value_get_str(state, "uuid", "");
+        g_mutex_lock(&lock);
+        g_autoptr(record) vm = store_get_by_uuid(the_store(), CLASS_VM, uuid);
+        gboolean known = vm != NULL || (watched != NULL && g_hash_table_contains(watched, uuid));
+        if (!known && !is_stopped(value_get_str(state, "power", "")))
+            apply_changed(state);
+        g_mutex_unlock(&lock);
+    }
+}
+
 gboolean world_reconcile(void)
 {
     g_mutex_lock(&lock);
@@ -222,9 +264,10 @@ gboolean world_reconcile(void)
     for (guint i = 0; i < vms->len; i++) {
         const struct record *vm = g_ptr_array_index(vms, i);
         const struct value *state = g_hash_table_lookup(states, record_str(vm, F_VM_uuid));
-        if (state != NULL || is_live(vm))
+        if (state != NULL || is_live(vm) || vm_is_foreign(vm))
             compare_one(vm, state, asked);
     }
+    adopt_unknown(answer);
     return TRUE;
 }
 
