@@ -7,25 +7,29 @@
 
 #include <string.h>
 
-#define BOOT_TIME_KEY "boot_time"
+#define BOOT_KEY "boot"
 
-enum { SAME_BOOT_S = 60 }; /* clocks are set; hosts do not boot twice in a minute */
-
-/* TRUE once after each boot of the host. */
-static gboolean host_has_booted(void)
+/* What is another number or name after each boot. A clock that is set moves the time of the boot, too: a backend that
+ * can says more. */
+static char *boot_name(void)
 {
     struct fault f = FAULT_INIT;
     g_autoptr(value) info = backend_call("host.info", NULL, NULL, &f);
     fault_clear(&f);
     if (info == NULL)
+        return NULL;
+    const char *id = value_get_str(info, "boot_id", "");
+    gint64 time = (gint64) value_as_float(value_get(info, "boot_time"));
+    return *id != '\0' ? g_strdup(id) : g_strdup_printf("%" G_GINT64_FORMAT, time);
+}
+
+/* TRUE once after each boot of the host. */
+static gboolean host_has_booted(void)
+{
+    g_autofree char *name = boot_name(), *last = store_get_meta(the_store(), BOOT_KEY);
+    if (name == NULL || g_strcmp0(name, last) == 0)
         return FALSE;
-    gint64 booted = (gint64) value_as_float(value_get(info, "boot_time"));
-    g_autofree char *last = store_get_meta(the_store(), BOOT_TIME_KEY);
-    if (last != NULL && ABS(g_ascii_strtoll(last, NULL, 10) - booted) < SAME_BOOT_S)
-        return FALSE;
-    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, booted);
-    store_set_meta(the_store(), BOOT_TIME_KEY, text, NULL);
-    return TRUE;
+    return store_set_meta(the_store(), BOOT_KEY, name, NULL);
 }
 
 static gboolean wants_start(const struct record *vm)

@@ -34,10 +34,11 @@ class Case(unittest.TestCase):
     """One server for the tests of a class."""
 
     conf = {"tasks": {"clean-shutdown-timeout": 1}}
+    kills = False
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(conf=cls.conf, allow_crash=True).start()
+        cls.server = Server(conf=cls.conf, allow_crash=cls.kills).start()
         cls.addClassCleanup(cls.server.clean)
         cls.addClassCleanup(cls.server.stop)
         cls.session = cls.server.login()
@@ -370,6 +371,19 @@ class Guests(Case):
         self.guest(vm, "vanish")
         eventually(lambda: self.state(vm) == "Halted")
 
+    def test_made_by_others(self):
+        uuid = "2cb0ee6a-7a56-4c0f-8a0f-0f1d4a2b7b11"
+        self.sim("guest", uuid=uuid, do="appear", name="theirs", memory=str(64 * MIB), vcpus="2")
+        eventually(lambda: self.call("VM.get_by_name_label", "theirs") != [])
+        vm = self.call("VM.get_by_uuid", uuid)
+        record = self.call("VM.get_record", vm)
+        self.assertEqual((record["power_state"], record["VCPUs_max"], record["resident_on"]), ("Running", 2, self.host))
+        self.guest(vm, "reboot")
+        time.sleep(0.2)
+        self.assertEqual(self.state(vm), "Running")
+        self.guest(vm, "vanish")
+        eventually(lambda: self.call("VM.get_by_name_label", "theirs") == [])
+
     def test_deaf(self):
         vm = self.running()
         self.guest(vm, "ignore_shutdown")
@@ -673,6 +687,7 @@ class Devices(Case):
 
 
 class Backend(Case):
+    kills = True
     conf = {"tasks": {"clean-shutdown-timeout": 5, "workers": 64, "max-pending": 2000, "max-pending-per-session": 2000},
             "sim": {"start-ms": 100, "memory": 65536}}
 
@@ -775,20 +790,26 @@ class Backend(Case):
 
 class Autostart(unittest.TestCase):
     def test_autostart(self):
-        server = Server(allow_crash=True).start()
+        server = Server().start()
         try:
             s = server.login()
             make = lambda **more: s.call("VM.create", {"name_label": "x", "memory_static_max": 64 * MIB, "VCPUs_max": 1, **more})
             wanted = [make(other_config={"auto_poweron": "true"}), make(auto_power_on=True)]
             other = make()
             server.stop()
+            server.start()
+            s = server.login()
+            time.sleep(0.3)
+            states = lambda: [s.call("VM.get_power_state", vm) for vm in (*wanted, other)]
+            self.assertEqual(states(), ["Halted"] * 3)  # the daemon was restarted, the host was not
+            server.stop()
             for name in os.listdir(server.runtime_dir):
                 if name.startswith("sim"):
                     os.unlink(os.path.join(server.runtime_dir, name))
+            time.sleep(1.1)
             server.start()
             s = server.login()
-            states = lambda: [s.call("VM.get_power_state", vm) for vm in (*wanted, other)]
-            self.assertIn(states()[2], ("Halted",))
+            eventually(lambda: states() == ["Running", "Running", "Halted"])
         finally:
             server.stop()
             server.clean()
