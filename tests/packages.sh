@@ -1,6 +1,6 @@
 # packages.sh - the Debian 12 packages that building, running and testing need; sourced by ./run, ./test and .ci/run.
 BUILD_PACKAGES="gcc make autoconf automake pkg-config libc6-dev libglib2.0-dev libxml2-dev libmicrohttpd-dev
-    libgnutls28-dev libsqlite3-dev libpam0g-dev libsystemd-dev zlib1g-dev qemu-utils"
+    libgnutls28-dev libsqlite3-dev libpam0g-dev libsystemd-dev zlib1g-dev libzstd-dev libnbd-dev qemu-utils"
 # The demo's and the tests' logins go through PAM with pam_matrix, of libpam-wrapper.
 RUN_PACKAGES="libpam-wrapper openssl"
 TEST_PACKAGES="python3 curl ruby ruby-xmlrpc python3-os-xenapi nodejs npm sqlite3 gnutls-bin libjansson-dev man-db mandoc"

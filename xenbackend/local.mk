@@ -6,6 +6,9 @@ libstorage_a_SOURCES = \
 	xenbackend/storage_dir.c xenbackend/storage_dir.h \
 	xenbackend/storage_file.c xenbackend/storage_file.h \
 	xenbackend/storage_file_vdi.c \
+	xenbackend/storage_file_stage.c \
+	xenbackend/storage_open.c xenbackend/storage_private.h \
+	xenbackend/nbd.c xenbackend/nbd.h \
 	xenbackend/storage_iso.c \
 	xenbackend/storage_qcow2.c xenbackend/storage_qcow2.h
 

@@ -1,19 +1,9 @@
 /* storage.c - the attached SRs of this helper, and the handlers of sr.* and vdi.*. */
 #include "config.h"
-#include "xenbackend/storage.h"
+#include "xenbackend/storage_private.h"
 
 #include <string.h>
 #include <sys/random.h>
-
-/* Users keep an SR from being detached; operations on it run side by side, the driver locks what it must. */
-struct storage_sr {
-    char *uuid;
-    const struct storage_driver *driver;
-    struct value *device_config;
-    void *sr; /* the driver's */
-    guint users;
-    gboolean leaving;
-};
 
 static const struct storage_driver *const drivers[] = {&storage_file_driver, &storage_iso_driver};
 
@@ -99,8 +89,7 @@ static void table_init(void)
     }
 }
 
-/* Answers the attached SR with one more user, which sr_put takes back. */
-static struct storage_sr *sr_get(const char *uuid, struct fault *f)
+struct storage_sr *storage_sr_get(const char *uuid, struct fault *f)
 {
     table_init();
     g_mutex_lock(&table.lock);
@@ -115,7 +104,7 @@ static struct storage_sr *sr_get(const char *uuid, struct fault *f)
     return s;
 }
 
-static void sr_put(struct storage_sr *s)
+void storage_sr_put(struct storage_sr *s)
 {
     if (s == NULL)
         return;
@@ -125,10 +114,7 @@ static void sr_put(struct storage_sr *s)
     g_mutex_unlock(&table.lock);
 }
 
-typedef struct storage_sr storage_sr;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(storage_sr, sr_put)
-
-static gboolean unsupported(const char *sr, struct fault *f)
+gboolean storage_unsupported(const char *sr, struct fault *f)
 {
     return fault_set(f, "SR_OPERATION_NOT_SUPPORTED", sr, NULL);
 }
@@ -140,8 +126,7 @@ static const char *str(const struct helper_request *req, const char *key)
     return value_get_str(req->params, key, "");
 }
 
-/* A uuid from the parameters; NULL with f set when it is none. */
-static const char *uuid_param(const struct helper_request *req, const char *key, struct fault *f)
+const char *storage_uuid_param(const struct helper_request *req, const char *key, struct fault *f)
 {
     const char *uuid = str(req, key);
     if (storage_uuid_is_valid(uuid))
@@ -206,8 +191,7 @@ static void tell_space(struct storage_sr *s)
     fault_clear(&f);
 }
 
-/* What a handler that made or changed a VDI answers; takes over what v holds. */
-static struct value *vdi_done(struct storage_sr *s, gboolean done, struct storage_vdi *v)
+struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct storage_vdi *v)
 {
     struct value *answer = NULL;
     if (done) {
@@ -257,12 +241,12 @@ static struct value *sr_drivers(struct helper_request *req G_GNUC_UNUSED, struct
 
 static struct value *sr_create(struct helper_request *req, struct fault *f)
 {
-    const char *uuid = uuid_param(req, "sr", f);
+    const char *uuid = storage_uuid_param(req, "sr", f);
     const struct storage_driver *d = find_driver(str(req, "type"), f);
     if (uuid == NULL || d == NULL)
         return NULL;
     if (d->create == NULL)
-        unsupported(uuid, f);
+        storage_unsupported(uuid, f);
     else if (d->create(uuid, device_config(req), value_as_int(value_get(req->params, "size")), f))
         return value_empty_map();
     return NULL;
@@ -270,12 +254,12 @@ static struct value *sr_create(struct helper_request *req, struct fault *f)
 
 static struct value *sr_destroy(struct helper_request *req, struct fault *f)
 {
-    const char *uuid = uuid_param(req, "sr", f);
+    const char *uuid = storage_uuid_param(req, "sr", f);
     const struct storage_driver *d = find_driver(str(req, "type"), f);
     if (uuid == NULL || d == NULL)
         return NULL;
     if (d->destroy == NULL)
-        unsupported(uuid, f);
+        storage_unsupported(uuid, f);
     else if (d->destroy(uuid, device_config(req), f))
         return value_empty_map();
     return NULL;
@@ -312,7 +296,7 @@ static void attach_end(const char *uuid, struct storage_sr *s)
 
 static struct value *sr_attach(struct helper_request *req, struct fault *f)
 {
-    const char *uuid = uuid_param(req, "sr", f);
+    const char *uuid = storage_uuid_param(req, "sr", f);
     const struct storage_driver *d = find_driver(str(req, "type"), f);
     if (uuid == NULL || d == NULL)
         return NULL;
@@ -340,7 +324,7 @@ static void wait_idle(void)
 
 static struct value *sr_detach(struct helper_request *req, struct fault *f)
 {
-    const char *uuid = uuid_param(req, "sr", f);
+    const char *uuid = storage_uuid_param(req, "sr", f);
     if (uuid == NULL)
         return NULL;
     table_init();
@@ -371,7 +355,7 @@ static struct value *sr_detach(struct helper_request *req, struct fault *f)
 
 static struct value *sr_scan(struct helper_request *req, struct fault *f)
 {
-    g_autoptr(storage_sr) s = sr_get(str(req, "sr"), f);
+    g_autoptr(storage_sr) s = storage_sr_get(str(req, "sr"), f);
     if (s == NULL)
         return NULL;
     g_autoptr(GPtrArray) vdis = g_ptr_array_new_with_free_func((GDestroyNotify) storage_vdi_free);
@@ -390,7 +374,7 @@ static struct value *sr_scan(struct helper_request *req, struct fault *f)
 
 static struct value *sr_stat(struct helper_request *req, struct fault *f)
 {
-    g_autoptr(storage_sr) s = sr_get(str(req, "sr"), f);
+    g_autoptr(storage_sr) s = storage_sr_get(str(req, "sr"), f);
     struct storage_space space;
     if (s == NULL || !s->driver->stat(s->sr, &space, f))
         return NULL;
@@ -420,8 +404,8 @@ static struct value *sr_probe(struct helper_request *req, struct fault *f)
 
 static struct value *vdi_create(struct helper_request *req, struct fault *f)
 {
-    const char *vdi = uuid_param(req, "vdi", f);
-    g_autoptr(storage_sr) s = vdi != NULL ? sr_get(str(req, "sr"), f) : NULL;
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     if (s == NULL)
         return NULL;
     struct value *sm_config = value_get(req->params, "sm_config");
@@ -430,18 +414,18 @@ static struct value *vdi_create(struct helper_request *req, struct fault *f)
                         ? s->driver->vdi_create(s->sr, vdi, value_as_int(value_get(req->params, "virtual_size")),
                                                 value_get_str(req->params, "type", "qcow2"),
                                                 sm_config != NULL ? sm_config : value_empty_map(), &out, f)
-                        : unsupported(s->uuid, f);
-    return vdi_done(s, done, &out);
+                        : storage_unsupported(s->uuid, f);
+    return storage_vdi_done(s, done, &out);
 }
 
 static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
 {
-    const char *vdi = uuid_param(req, "vdi", f);
-    g_autoptr(storage_sr) s = vdi != NULL ? sr_get(str(req, "sr"), f) : NULL;
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     if (s == NULL)
         return NULL;
     if (s->driver->vdi_destroy == NULL)
-        unsupported(s->uuid, f);
+        storage_unsupported(s->uuid, f);
     else if (s->driver->vdi_destroy(s->sr, vdi, f)) {
         tell_space(s);
         return value_empty_map();
@@ -452,9 +436,9 @@ static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
 /* vdi.clone and vdi.snapshot differ only in what the driver does. */
 static struct value *derive(struct helper_request *req, gboolean snapshot, struct fault *f)
 {
-    const char *vdi = uuid_param(req, "vdi", f);
-    const char *new = uuid_param(req, "new", f);
-    g_autoptr(storage_sr) s = vdi != NULL && new != NULL ? sr_get(str(req, "sr"), f) : NULL;
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    const char *new = storage_uuid_param(req, "new", f);
+    g_autoptr(storage_sr) s = vdi != NULL && new != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     if (s == NULL)
         return NULL;
     const struct storage_driver *d = s->driver;
@@ -462,8 +446,8 @@ static struct value *derive(struct helper_request *req, gboolean snapshot, struc
                    struct fault *) = snapshot ? d->vdi_snapshot : d->vdi_clone;
     struct storage_job job = job_of(req);
     struct storage_vdi out = {0};
-    gboolean done = fn != NULL ? fn(s->sr, vdi, new, &job, &out, f) : unsupported(s->uuid, f);
-    return vdi_done(s, done, &out);
+    gboolean done = fn != NULL ? fn(s->sr, vdi, new, &job, &out, f) : storage_unsupported(s->uuid, f);
+    return storage_vdi_done(s, done, &out);
 }
 
 static struct value *vdi_clone(struct helper_request *req, struct fault *f)
@@ -478,12 +462,13 @@ static struct value *vdi_snapshot(struct helper_request *req, struct fault *f)
 
 static struct value *vdi_copy(struct helper_request *req, struct fault *f)
 {
-    const char *vdi = uuid_param(req, "vdi", f);
-    const char *new = uuid_param(req, "new", f);
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    const char *new = storage_uuid_param(req, "new", f);
     if (vdi == NULL || new == NULL)
         return NULL;
-    g_autoptr(storage_sr) s = sr_get(str(req, "sr"), f);
-    g_autoptr(storage_sr) dest = s != NULL ? sr_get(value_get_str(req->params, "dest_sr", str(req, "sr")), f) : NULL;
+    g_autoptr(storage_sr) s = storage_sr_get(str(req, "sr"), f);
+    g_autoptr(storage_sr) dest =
+        s != NULL ? storage_sr_get(value_get_str(req->params, "dest_sr", str(req, "sr")), f) : NULL;
     g_autofree char *path = NULL;
     const char *format = NULL;
     if (dest == NULL || !s->driver->vdi_path(s->sr, vdi, &path, &format, f))
@@ -493,27 +478,27 @@ static struct value *vdi_copy(struct helper_request *req, struct fault *f)
     struct storage_vdi out = {0};
     gboolean done = dest->driver->vdi_copy != NULL
                         ? dest->driver->vdi_copy(dest->sr, new, into, path, format, &job, &out, f)
-                        : unsupported(dest->uuid, f);
-    return vdi_done(dest, done, &out);
+                        : storage_unsupported(dest->uuid, f);
+    return storage_vdi_done(dest, done, &out);
 }
 
 static struct value *vdi_resize(struct helper_request *req, struct fault *f)
 {
-    const char *vdi = uuid_param(req, "vdi", f);
-    g_autoptr(storage_sr) s = vdi != NULL ? sr_get(str(req, "sr"), f) : NULL;
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     if (s == NULL)
         return NULL;
     gint64 size = value_as_int(value_get(req->params, "virtual_size"));
     struct storage_vdi out = {0};
-    gboolean done =
-        s->driver->vdi_resize != NULL ? s->driver->vdi_resize(s->sr, vdi, size, &out, f) : unsupported(s->uuid, f);
-    return vdi_done(s, done, &out);
+    gboolean done = s->driver->vdi_resize != NULL ? s->driver->vdi_resize(s->sr, vdi, size, &out, f)
+                                                  : storage_unsupported(s->uuid, f);
+    return storage_vdi_done(s, done, &out);
 }
 
 static struct value *vdi_stat(struct helper_request *req, struct fault *f)
 {
-    const char *vdi = uuid_param(req, "vdi", f);
-    g_autoptr(storage_sr) s = vdi != NULL ? sr_get(str(req, "sr"), f) : NULL;
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     struct storage_vdi out = {0};
     struct value *answer = NULL;
     if (s != NULL && s->driver->vdi_stat(s->sr, vdi, &out, f))
@@ -524,7 +509,7 @@ static struct value *vdi_stat(struct helper_request *req, struct fault *f)
 
 gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const char **format, struct fault *f)
 {
-    g_autoptr(storage_sr) s = sr_get(sr, f);
+    g_autoptr(storage_sr) s = storage_sr_get(sr, f);
     if (s == NULL)
         return FALSE;
     if (!storage_uuid_is_valid(vdi))
@@ -533,8 +518,24 @@ gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const ch
 }
 
 const struct helper_method storage_methods[] = {
-    {"sr.drivers", sr_drivers}, {"sr.create", sr_create},     {"sr.attach", sr_attach}, {"sr.detach", sr_detach},
-    {"sr.destroy", sr_destroy}, {"sr.scan", sr_scan},         {"sr.stat", sr_stat},     {"sr.probe", sr_probe},
-    {"vdi.create", vdi_create}, {"vdi.destroy", vdi_destroy}, {"vdi.clone", vdi_clone}, {"vdi.snapshot", vdi_snapshot},
-    {"vdi.copy", vdi_copy},     {"vdi.resize", vdi_resize},   {"vdi.stat", vdi_stat},   {NULL, NULL},
+    {"sr.drivers", sr_drivers},
+    {"sr.create", sr_create},
+    {"sr.attach", sr_attach},
+    {"sr.detach", sr_detach},
+    {"sr.destroy", sr_destroy},
+    {"sr.scan", sr_scan},
+    {"sr.stat", sr_stat},
+    {"sr.probe", sr_probe},
+    {"vdi.create", vdi_create},
+    {"vdi.destroy", vdi_destroy},
+    {"vdi.clone", vdi_clone},
+    {"vdi.snapshot", vdi_snapshot},
+    {"vdi.copy", vdi_copy},
+    {"vdi.resize", vdi_resize},
+    {"vdi.stat", vdi_stat},
+    {"vdi.open", storage_vdi_open},
+    {"vdi.stage", storage_vdi_stage},
+    {"vdi.publish", storage_vdi_publish},
+    {"vdi.unstage", storage_vdi_unstage},
+    {NULL, NULL},
 };

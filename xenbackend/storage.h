@@ -74,6 +74,14 @@ struct storage_driver {
     /* Where the VDI's image is and what it is, for whoever opens it (a domain's disk backend, vdi_copy): *path is the
      * caller's to free. */
     gboolean (*vdi_path)(void *sr, const char *vdi, char **path, const char **format, struct fault *f);
+
+    /* New content for an image: an empty one that no scan sees, for whoever writes to *path; of the type and size that
+     * vdi has, or, when there is no such VDI, of those given. *size tells the size. It ends with exactly one of publish
+     * (in one step it is what vdi stands for; when that fails it is gone) and unstage. NULL with f set. */
+    void *(*vdi_stage)(void *sr, const char *vdi, gint64 virtual_size, const char *type, char **path,
+                       const char **format, gint64 *size, struct fault *f);
+    gboolean (*vdi_publish)(void *sr, void *stage, struct storage_vdi *out, struct fault *f);
+    void (*vdi_unstage)(void *sr, void *stage);
 };
 
 extern const struct storage_driver storage_file_driver; /* images in a directory */

@@ -317,4 +317,7 @@ const struct storage_driver storage_file_driver = {
     .vdi_resize = file_vdi_resize,
     .vdi_stat = file_vdi_stat,
     .vdi_path = file_vdi_path,
+    .vdi_stage = file_vdi_stage,
+    .vdi_publish = file_vdi_publish,
+    .vdi_unstage = file_vdi_unstage,
 };

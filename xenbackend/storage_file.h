@@ -23,4 +23,21 @@ gboolean file_vdi_resize(void *sr, const char *vdi, gint64 virtual_size, struct 
 gboolean file_vdi_stat(void *sr, const char *vdi, struct storage_vdi *out, struct fault *f);
 gboolean file_vdi_path(void *sr, const char *vdi, char **path, const char **format, struct fault *f);
 
+void *file_vdi_stage(void *sr, const char *vdi, gint64 virtual_size, const char *type, char **path, const char **format,
+                     gint64 *size, struct fault *f);
+gboolean file_vdi_publish(void *sr, void *stage, struct storage_vdi *out, struct fault *f);
+void file_vdi_unstage(void *sr, void *stage);
+
+/* ---- the steps of making an image, for storage_file_stage.c ---- */
+
+gboolean file_check_size(const char *vdi, gint64 *size, struct fault *f);
+/* Makes an empty image in the temporary file tmp. */
+gboolean file_make_empty(struct storage_dir *d, const char *tmp, const char *vdi, gint64 size, const char *type,
+                         struct fault *f);
+/* The last step, with the lock: the image in tmp, which is complete, becomes a VDI, or takes the place of old. */
+gboolean file_publish_new(struct storage_dir *d, const char *tmp, const char *vdi, const char *type,
+                          struct value *sm_config, const char *origin, struct storage_vdi *out, struct fault *f);
+gboolean file_publish_over(struct storage_dir *d, const char *tmp, const struct image *old, struct storage_vdi *out,
+                           struct fault *f);
+
 #endif

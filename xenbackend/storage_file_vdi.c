@@ -34,7 +34,7 @@ static gboolean qemu_img(struct storage_dir *d, const char *const *args, const s
     return FALSE;
 }
 
-static gboolean check_size(const char *vdi, gint64 *size, struct fault *f)
+gboolean file_check_size(const char *vdi, gint64 *size, struct fault *f)
 {
     g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, *size);
     g_autofree char *maximum = g_strdup_printf("%" G_GINT64_FORMAT, MAX_SIZE);
@@ -89,8 +89,14 @@ static gboolean make_qcow2(struct storage_dir *d, const char *tmp, gint64 size, 
     return fchmodat(d->fd, tmp, 0600, 0) == 0 || dir_fault(d, tmp, errno, f);
 }
 
+gboolean file_make_empty(struct storage_dir *d, const char *tmp, const char *vdi, gint64 size, const char *type,
+                         struct fault *f)
+{
+    return strcmp(type, "raw") == 0 ? make_raw(d, tmp, vdi, size, f) : make_qcow2(d, tmp, size, "", f);
+}
+
 /* The last step of making a VDI, with the lock: sidecar, name, books. The image in tmp is complete. */
-static gboolean publish_new(struct storage_dir *d, const char *tmp, const char *vdi, const char *type,
+gboolean file_publish_new(struct storage_dir *d, const char *tmp, const char *vdi, const char *type,
                             struct value *sm_config, const char *origin, struct storage_vdi *out, struct fault *f)
 {
     char name[IMAGE_NAME_SIZE];
@@ -113,17 +119,16 @@ gboolean file_vdi_create(void *sr, const char *vdi, gint64 virtual_size, const c
     struct storage_dir *d = sr;
     if (strcmp(type, "raw") != 0 && strcmp(type, "qcow2") != 0)
         return fault_set(f, "INVALID_VALUE", "type", type, NULL);
-    if (!check_size(vdi, &virtual_size, f))
+    if (!file_check_size(vdi, &virtual_size, f))
         return FALSE;
     char *tmp = dir_tmp(d, vdi);
     g_mutex_lock(&d->lock);
     gboolean room = dir_room(d, 0, f);
     g_mutex_unlock(&d->lock);
-    gboolean made = room && (strcmp(type, "raw") == 0 ? make_raw(d, tmp, vdi, virtual_size, f)
-                                                      : make_qcow2(d, tmp, virtual_size, "", f));
+    gboolean made = room && file_make_empty(d, tmp, vdi, virtual_size, type, f);
     if (made) {
         g_mutex_lock(&d->lock);
-        made = publish_new(d, tmp, vdi, type, sm_config, "", out, f);
+        made = file_publish_new(d, tmp, vdi, type, sm_config, "", out, f);
         g_mutex_unlock(&d->lock);
     }
     dir_tmp_end(d, tmp);
@@ -187,7 +192,7 @@ static gboolean clone_qcow2(struct storage_dir *d, const struct image *image, ch
             return FALSE;
     }
     return make_qcow2(d, tmp[1], image->virtual_size, base, f) &&
-           publish_new(d, tmp[1], new, "qcow2", sm_config, image->uuid, out, f);
+           file_publish_new(d, tmp[1], new, "qcow2", sm_config, image->uuid, out, f);
 }
 
 static gboolean reflink(struct storage_dir *d, const char *from, const char *to)
@@ -228,7 +233,7 @@ static gboolean clone_raw(struct storage_dir *d, const struct image *image, cons
     }
     g_autoptr(value) sm_config = dir_read_sidecar(d, image->uuid);
     g_mutex_lock(&d->lock);
-    gboolean done = publish_new(d, tmp, new, "raw", sm_config, image->uuid, out, f);
+    gboolean done = file_publish_new(d, tmp, new, "raw", sm_config, image->uuid, out, f);
     g_mutex_unlock(&d->lock);
     return done;
 }
@@ -284,7 +289,7 @@ static gboolean chain_allocated(const char *path, const char *format, gint64 *by
 }
 
 /* The copy in tmp takes the place of an existing VDI, which keeps its size. With the lock. */
-static gboolean publish_over(struct storage_dir *d, const char *tmp, const struct image *old, struct storage_vdi *out,
+gboolean file_publish_over(struct storage_dir *d, const char *tmp, const struct image *old, struct storage_vdi *out,
                              struct fault *f)
 {
     g_autofree char *path = dir_file(d, tmp);
@@ -353,9 +358,9 @@ gboolean file_vdi_copy(void *sr, const char *new, gboolean into, const char *pat
     if (done) {
         g_mutex_lock(&d->lock);
         if (into) /* it may have changed meanwhile, but a file's name must never lie about its type */
-            done = dir_vdi(d, new, &old, f) && same_type(&old, type, f) && publish_over(d, tmp, &old, out, f);
+            done = dir_vdi(d, new, &old, f) && same_type(&old, type, f) && file_publish_over(d, tmp, &old, out, f);
         else
-            done = publish_new(d, tmp, new, type, NULL, "", out, f);
+            done = file_publish_new(d, tmp, new, type, NULL, "", out, f);
         g_mutex_unlock(&d->lock);
     }
     dir_tmp_end(d, tmp);
@@ -381,7 +386,7 @@ gboolean file_vdi_resize(void *sr, const char *vdi, gint64 virtual_size, struct 
 {
     struct storage_dir *d = sr;
     struct image before, after;
-    if (!check_size(vdi, &virtual_size, f))
+    if (!file_check_size(vdi, &virtual_size, f))
         return FALSE;
     g_mutex_lock(&d->lock);
     gboolean done = dir_vdi(d, vdi, &before, f) && grow(d, &before, virtual_size, f) && dir_vdi(d, vdi, &after, f);

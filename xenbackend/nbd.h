@@ -1,0 +1,19 @@
+/* nbd.h - a disk image served over NBD by a qemu-nbd of its own, to the one client that holds the other end. */
+#ifndef XENAPID_NBD_H
+#define XENAPID_NBD_H
+
+#include "daemon/value.h"
+
+struct nbd;
+
+/* Serves the image file at path (format "raw" or "qcow2"). *fd is a connected socket on which the server has greeted;
+ * when it is closed (all copies of it), the server writes back what it holds and ends. NULL with f set:
+ * SR_BACKEND_FAILURE with the tool's words. Blocks for the start; any thread. */
+struct nbd *nbd_start(const char *path, const char *format, gboolean writable, int *fd, struct fault *f);
+/* Waits for its end, at most that long (-1: for ever): TRUE when it ended, and well; FALSE with f set. Only one thread
+ * at a time. */
+gboolean nbd_wait(struct nbd *n, int timeout_ms, struct fault *f);
+/* Kills it when it has not ended. NULL is allowed. */
+void nbd_free(struct nbd *n);
+
+#endif
