@@ -185,10 +185,13 @@ static struct value *ask_device(struct call *c, struct vm_work *w, const char *m
     return vm_ask(c, w, method, value_builder_end(&b), ASK_LONG_MS);
 }
 
-static void commit_attached(struct call *c, const char *ref, gboolean attached, const char *device)
+/* Unless the domain is another one by now, or none: then its devices have been told already. */
+static void commit_attached(struct call *c, const struct vm_work *w, const char *ref, gboolean attached,
+                            const char *device)
 {
     struct txn *t = txn_begin(the_store());
-    if (txn_get(t, CLASS_VBD, ref) != NULL) {
+    const struct record *vm = txn_get(t, CLASS_VM, w->ref);
+    if (vm != NULL && record_int(vm, F_VM_domid) == w->domid && txn_get(t, CLASS_VBD, ref) != NULL) {
         txn_set_bool(t, CLASS_VBD, ref, F_VBD_currently_attached, attached);
         if (device != NULL && *device != '\0')
             txn_set_str(t, CLASS_VBD, ref, F_VBD_device, device);
@@ -212,7 +215,7 @@ static gboolean plug_reserved(struct call *c, const struct record *vbd, const st
     g_autoptr(value) answer = ask_device(c, &w, "domain.vbd_plug", vbd, FALSE);
     if (answer == NULL)
         return FALSE;
-    commit_attached(c, vbd->ref, TRUE, value_get_str(answer, "device", NULL));
+    commit_attached(c, &w, vbd->ref, TRUE, value_get_str(answer, "device", NULL));
     return TRUE;
 }
 
@@ -238,7 +241,7 @@ static struct value *unplug(struct call *c, gboolean force)
     g_autoptr(value) answer = ask_device(c, &w, "domain.vbd_unplug", vbd, force);
     if (answer == NULL)
         return NULL;
-    commit_attached(c, vbd->ref, FALSE, NULL);
+    commit_attached(c, &w, vbd->ref, FALSE, NULL);
     return value_void();
 }
 

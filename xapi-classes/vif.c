@@ -190,10 +190,12 @@ static gboolean ask_device(struct call *c, struct vm_work *w, const char *method
 
 /* ---- plug and unplug ---- */
 
-static void commit_attached(struct call *c, const char *ref, gboolean attached)
+/* Unless the domain is another one by now, or none: then its devices have been told already. */
+static void commit_attached(struct call *c, const struct vm_work *w, const char *ref, gboolean attached)
 {
     struct txn *t = txn_begin(the_store());
-    if (txn_get(t, CLASS_VIF, ref) != NULL)
+    const struct record *vm = txn_get(t, CLASS_VM, w->ref);
+    if (vm != NULL && record_int(vm, F_VM_domid) == w->domid && txn_get(t, CLASS_VIF, ref) != NULL)
         txn_set_bool(t, CLASS_VIF, ref, F_VIF_currently_attached, attached);
     call_commit(c, t);
 }
@@ -208,7 +210,7 @@ static struct value *plug(struct call *c, const char *method, gboolean attached,
     vm_work_begin(&w, vm);
     if (!ask_device(c, &w, method, vif, force))
         return NULL;
-    commit_attached(c, vif->ref, attached);
+    commit_attached(c, &w, vif->ref, attached);
     return value_void();
 }
 

@@ -47,12 +47,12 @@ static enum action choose(const struct record *vm, const struct value *state)
 
 /* ---- doing it, on a worker ---- */
 
-static void preserve(struct call *c, const char *ref)
+static struct value *preserve(struct call *c, const char *ref)
 {
     struct txn *t = txn_begin(the_store());
     if (txn_get(t, CLASS_VM, ref) != NULL)
         vm_set_paused(t, ref, TRUE);
-    call_commit(c, t);
+    return vm_end_change(c, t);
 }
 
 /* Meanwhile somebody may have shut it down, or started it again. */
@@ -69,10 +69,17 @@ static struct value *act(struct call *c, void *data)
     vm_work_begin(&w, vm);
     if (leftover || s->action == ACTION_DESTROY)
         return vm_do_destroy_leftover(c, &w, vm) ? value_void() : NULL;
-    if (s->action == ACTION_RESTART)
-        return vm_do_restart(c, &w, vm, FALSE) ? value_void() : NULL;
-    preserve(c, s->ref);
-    return value_void();
+    if (s->action == ACTION_PRESERVE)
+        return preserve(c, s->ref);
+    if (vm_do_restart(c, &w, vm, FALSE))
+        return value_void();
+    /* What cannot be started again is not left half there. */
+    struct fault why = c->fault;
+    c->fault = (struct fault) FAULT_INIT;
+    vm_do_destroy_domain(c, &w, vm);
+    fault_clear(&c->fault);
+    c->fault = why;
+    return NULL;
 }
 
 /* ---- when ---- */
@@ -85,22 +92,35 @@ static void spawn(void *data)
         g_warning("the queue of tasks is full: a stopped guest is left as it is until the next comparison");
 }
 
-/* A guest that dies at each start must not keep the host busy. Only called under the watch's lock. */
-static gboolean restarts_too_often(struct txn *t, const struct record *vm)
+/* What is known of earlier stops; only used under the watch's lock. */
+struct history {
+    gint64 domid; /* the last that stopped */
+    guint quick;  /* stops in a row that came soon after a start */
+};
+
+static struct history *history_of(const char *uuid)
 {
-    static GHashTable *restarts; /* uuid -> number in a row */
-    const char *uuid = record_str(vm, F_VM_uuid);
-    const struct record *metrics = txn_get(t, CLASS_VM_metrics, record_str(vm, F_VM_metrics));
-    gint64 started = metrics != NULL ? record_int(metrics, F_VM_metrics_start_time) : 0;
-    if (restarts == NULL)
-        restarts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    if (g_get_real_time() / G_USEC_PER_SEC - started > QUICK_S) {
-        g_hash_table_remove(restarts, uuid);
-        return FALSE;
+    static GHashTable *all;
+    if (all == NULL)
+        all = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    struct history *h = g_hash_table_lookup(all, uuid);
+    if (h == NULL) {
+        h = g_new0(struct history, 1);
+        g_hash_table_insert(all, g_strdup(uuid), h);
     }
-    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(restarts, uuid)) + 1;
-    g_hash_table_replace(restarts, g_strdup(uuid), GUINT_TO_POINTER(n));
-    return n > FREE_RESTARTS;
+    return h;
+}
+
+/* A guest that dies at each start, or a domain that cannot be taken away, must not keep the host busy. */
+static gboolean stops_too_often(const struct record *vm, gint64 domid)
+{
+    struct history *h = history_of(record_str(vm, F_VM_uuid));
+    g_autoptr(record) metrics = store_get(the_store(), CLASS_VM_metrics, record_str(vm, F_VM_metrics));
+    gint64 started = metrics != NULL ? record_int(metrics, F_VM_metrics_start_time) : 0;
+    gboolean again = h->domid == domid;
+    h->quick = g_get_real_time() / G_USEC_PER_SEC - started > QUICK_S ? 0 : h->quick + 1;
+    h->domid = domid;
+    return again || h->quick > FREE_RESTARTS;
 }
 
 void vm_guest_stopped(const struct record *vm, const struct value *state)
@@ -109,10 +129,7 @@ void vm_guest_stopped(const struct record *vm, const struct value *state)
     g_strlcpy(s->ref, vm->ref, sizeof s->ref);
     s->domid = value_as_int(value_get(state, "domid"));
     s->action = choose(vm, state);
-    struct txn *t = txn_begin(the_store());
-    gboolean late = s->action == ACTION_RESTART && restarts_too_often(t, vm);
-    txn_abort(t);
-    if (late)
+    if (stops_too_often(vm, s->domid))
         clock_after(DELAY_S * 1000, spawn, s);
     else
         spawn(s);

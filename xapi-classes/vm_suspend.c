@@ -102,9 +102,8 @@ static void note_image(struct call *c, const char *vm, const char *vdi)
     call_commit(c, t);
 }
 
-static gboolean save(struct call *c, const struct record *vm, const char *vdi)
+static gboolean save(struct call *c, struct vm_work *w, const struct record *vm, const char *vdi)
 {
-    g_auto(vm_work) w = VM_WORK_INIT;
     struct value_builder b;
     vm_params(&b, record_str(vm, F_VM_uuid));
     value_builder_put(&b, "timeout", value_int(NULL, the_conf()->clean_shutdown_timeout));
@@ -112,21 +111,24 @@ static gboolean save(struct call *c, const struct record *vm, const char *vdi)
         value_builder_clear(&b);
         return FALSE;
     }
-    vm_work_begin(&w, vm);
-    g_autoptr(value) answer = vm_ask(c, &w, "domain.suspend", value_builder_end(&b), ASK_IMAGE_MS);
+    vm_work_begin(w, vm);
+    g_autoptr(value) answer = vm_ask(c, w, "domain.suspend", value_builder_end(&b), ASK_IMAGE_MS);
     if (answer == NULL)
         return FALSE;
     struct txn *t = txn_begin(the_store());
     const struct record *now = txn_get(t, CLASS_VM, vm->ref);
-    if (now != NULL && record_int(now, F_VM_domid) == w.domid)
+    if (now != NULL && record_int(now, F_VM_domid) == w->domid)
         vm_set_suspended(t, vm->ref);
     call_commit(c, t);
     return TRUE;
 }
 
-/* The request failed: what is true is known by now, and it may have been done all the same. */
-static gboolean was_suspended(struct call *c, const char *ref, const char *vdi)
+/* The request failed, but may have been done all the same. As long as nobody knows, the image stays where it is. */
+static gboolean was_suspended(struct call *c, struct vm_work *w, const char *ref, const char *vdi)
 {
+    vm_work_end(w);
+    if (w->unsure)
+        return FALSE;
     g_autoptr(record) vm = store_get(the_store(), CLASS_VM, ref);
     if (vm != NULL && vm_is(vm, "Suspended") && !ref_is_null(vdi)) {
         fault_clear(&c->fault);
@@ -146,8 +148,9 @@ struct value *vm_suspend(struct call *c)
     if (vm == NULL || (sr != NULL && vdi == NULL))
         return NULL;
     const char *image = vdi != NULL ? value_str(vdi) : NULL_REF;
+    g_auto(vm_work) w = VM_WORK_INIT;
     note_image(c, vm->ref, image);
-    return save(c, vm, image) || was_suspended(c, vm->ref, image) ? value_void() : NULL;
+    return save(c, &w, vm, image) || was_suspended(c, &w, vm->ref, image) ? value_void() : NULL;
 }
 
 /* ---- resume ---- */

@@ -310,15 +310,18 @@ static gboolean settle(const char *uuid, const struct value *answer, guint64 ask
     return over || current;
 }
 
-/* When the backend is down, all are compared once it is back. */
-static void ask_again(const char *uuid)
+/* FALSE: the backend is down; all are compared once it is back. */
+static gboolean ask_again(const char *uuid)
 {
     for (int i = 0; i < 3; i++) {
         guint64 asked = time_of(uuid);
         g_autoptr(value) answer = ask_domains(uuid);
-        if (answer == NULL || settle(uuid, answer, asked))
-            return;
+        if (answer == NULL)
+            return FALSE;
+        if (settle(uuid, answer, asked))
+            break;
     }
+    return TRUE;
 }
 
 void vm_work_end(struct vm_work *w)
@@ -336,7 +339,7 @@ void vm_work_end(struct vm_work *w)
         apply_held(v);
     }
     g_mutex_unlock(&lock);
-    if (ask)
-        ask_again(w->uuid);
+    if (ask && ask_again(w->uuid))
+        w->unsure = FALSE;
     *w->ref = '\0';
 }

@@ -366,6 +366,13 @@ class Guests(Case):
             eventually(lambda v=vm, d=domid: self.call("VM.get_domid", v) > d)
             self.assertEqual(self.state(vm), "Running")
 
+    def test_cannot_start_again(self):
+        vm = self.running()
+        self.call("VM.add_to_other_config", vm, "sim:fail-start", "DOMAIN_BUILDER_ERROR,a,b,c")
+        self.guest(vm, "reboot")
+        eventually(lambda: self.state(vm) == "Halted")
+        self.assertEqual(self.call("VM.get_domid", vm), -1)
+
     def test_taken_away(self):
         vm = self.running()
         self.guest(vm, "vanish")
@@ -410,6 +417,20 @@ class Guests(Case):
         eventually(lambda: self.call("task.get_status", task) != "pending")
         self.assertEqual(self.state(vm), "Halted")
         self.assertEqual(self.call("VM.get_current_operations", vm), {})
+
+    def test_force_over_a_clean_reboot(self):
+        vm = self.running(other_config={"sim:shutdown": "hang"})
+        domid = self.call("VM.get_domid", vm)
+        task = self.call("Async.VM.clean_reboot", vm)
+        eventually(lambda: self.call("VM.get_current_operations", vm) != {})
+        self.call("VM.hard_reboot", vm)
+        eventually(lambda: self.call("task.get_status", task) != "pending")
+        self.assertEqual(self.state(vm), "Running")
+        self.assertGreater(self.call("VM.get_domid", vm), domid)
+        record = self.call("VM.get_record", vm)
+        self.assertEqual((len(record["consoles"]), record["current_operations"]), (1, {}))
+        uuid = record["uuid"]
+        self.assertEqual([d["domid"] for d in self.sim("state")["domains"] if d["uuid"] == uuid], [record["domid"]])
 
     def test_cancelled_shutdown(self):
         vm = self.running(other_config={"sim:shutdown": "hang"})
@@ -502,6 +523,20 @@ class Devices(Case):
         self.assertFalse(self.call("VBD.get_currently_attached", other))
         self.call("VBD.destroy", other)
         self.assertEqual(self.call("VM.get_VBDs", vm), [vbd])
+
+    def test_shut_down_while_plugging(self):
+        vm = self.running()
+        vbd, vif = self.vbd(vm, self.vdi()), self.vif(vm)
+        for device, method in ((vbd, "VBD.plug"), (vif, "VIF.plug")):
+            self.sim("fault", method="domain." + method.lower().replace(".", "_"), kind="slow", count="1", ms="400")
+            task = self.call("Async." + method, device)
+            time.sleep(0.1)
+            self.call("VM.hard_shutdown", vm)
+            eventually(lambda t=task: self.call("task.get_status", t) != "pending")
+            self.assertEqual(self.state(vm), "Halted")
+            self.assertFalse(self.call(method.split(".")[0] + ".get_currently_attached", device))
+            self.call("VM.start", vm, False, False)
+            self.call(method.replace("plug", "unplug"), device)
 
     def test_one_writer(self):
         vdi = self.vdi()
