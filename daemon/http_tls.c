@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/call.h"
+#include "daemon/certificate.h"
 #include "daemon/http_internal.h"
 #include "daemon/tls_self_signed.h"
 
@@ -125,6 +126,19 @@ static void replace(struct pair *p)
     }
     current = p;
     g_mutex_unlock(&lock);
+}
+
+char *certificate_pem(void)
+{
+    gnutls_datum_t pem = {NULL, 0};
+    char *text = NULL;
+
+    g_mutex_lock(&lock);
+    if (current && gnutls_pem_base64_encode2("CERTIFICATE", &current->chain[0].cert, &pem) == 0)
+        text = g_strndup((const char *) pem.data, pem.size);
+    g_mutex_unlock(&lock);
+    gnutls_free(pem.data);
+    return text;
 }
 
 gboolean tls_load(GError **error)

@@ -35,6 +35,7 @@ handler_fn role_get_by_name_label;
 
 handler_fn vm_set_is_a_template;
 handler_fn vbd_set_userdevice;
+handler_fn network_set_MTU;
 
 /* DERIVE: see operation.h. */
 

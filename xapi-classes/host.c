@@ -1,6 +1,7 @@
 /* host.c - the class host: what can be asked of the machine itself. */
 #include <time.h>
 #include "daemon/call.h"
+#include "daemon/certificate.h"
 #include "daemon/jsonrpc.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
@@ -61,6 +62,20 @@ struct value *host_enable(struct call *c)
 struct value *host_disable(struct call *c)
 {
     return set_enabled(c, FALSE);
+}
+
+/* How others in a pool would switch this host on. */
+struct value *host_set_power_on_mode(struct call *c)
+{
+    struct txn *t = txn_begin(the_store());
+    if (!call_txn_object(c, t, 0)) {
+        txn_abort(t);
+        return NULL;
+    }
+    txn_set(t, CLASS_host, call_str(c, 0), F_host_power_on_mode, value_ref(call_arg(c, 1)));
+    txn_set(t, CLASS_host, call_str(c, 0), F_host_power_on_config, value_ref(call_arg(c, 2)));
+    call_commit(c, t);
+    return value_void();
 }
 
 /* ---- memory ---- */
@@ -173,6 +188,39 @@ struct value *host_get_management_interface(struct call *c)
             return value_string(NULL, pif->ref);
     }
     return call_fail(c, "HOST_HAS_NO_MANAGEMENT_IP", NULL);
+}
+
+struct value *host_get_server_certificate(struct call *c)
+{
+    g_autoptr(record) r = call_object(c, 0);
+    g_autofree char *pem = r ? certificate_pem() : NULL;
+
+    if (!r)
+        return NULL;
+    return pem ? value_string(NULL, pem) : call_fail(c, "CERTIFICATE_DOES_NOT_EXIST", "server", NULL);
+}
+
+/* The only value that can be set is the one that holds. */
+struct value *host_set_ssl_legacy(struct call *c)
+{
+    g_autoptr(record) r = call_object(c, 0);
+    if (!r)
+        return NULL;
+    return call_bool(c, 1)
+               ? call_fail(c, "VALUE_NOT_SUPPORTED", "value", "true", "old TLS versions are never used", NULL)
+               : value_void();
+}
+
+/* Looks at the machine again; what is found is recorded as at start. */
+struct value *pif_scan(struct call *c)
+{
+    g_autoptr(record) r = call_object(c, 0);
+    struct peer_options options = {.cancel = call_cancel_flag(c)};
+    g_autoptr(value) info = r ? backend_call("host.info", NULL, &options, &c->fault) : NULL;
+    if (!info)
+        return NULL;
+    host_update(info);
+    return value_void();
 }
 
 /* ---- evacuation: a single host has nowhere to send its guests ---- */

@@ -38,6 +38,15 @@ static gboolean check_bridge(struct call *c, struct txn *t, const char *bridge)
     return bridge_is_free(t, bridge) || fault_set(&c->fault, "BRIDGE_NAME_EXISTS", bridge, NULL);
 }
 
+/* FALSE also when the call had failed before. */
+static gboolean check_mtu(struct call *c, gint64 mtu)
+{
+    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, mtu);
+    if (mtu < 68 || mtu > 65535)
+        fault_set(&c->fault, "INVALID_VALUE", "MTU", text, NULL);
+    return c->fault.code == NULL;
+}
+
 struct value *network_create(struct call *c)
 {
     struct txn *t = txn_begin(the_store());
@@ -50,10 +59,7 @@ struct value *network_create(struct call *c)
     }
     struct record *r = txn_get(t, CLASS_network, value_str(ref));
     const char *asked = value_get_str(call_arg(c, 0), "bridge", "");
-    if (record_int(r, F_network_MTU) < 68 || record_int(r, F_network_MTU) > 65535) {
-        g_autofree char *mtu = g_strdup_printf("%" G_GINT64_FORMAT, record_int(r, F_network_MTU));
-        call_fail(c, "INVALID_VALUE", "MTU", mtu, NULL);
-    } else if (*asked) {
+    if (*asked) {
         txn_set_str(t, CLASS_network, value_str(ref), F_network_bridge, "");
         if (check_bridge(c, t, asked))
             txn_set_str(t, CLASS_network, value_str(ref), F_network_bridge, asked);
@@ -61,7 +67,7 @@ struct value *network_create(struct call *c)
         name_bridge(t, own);
         txn_set_str(t, CLASS_network, value_str(ref), F_network_bridge, own);
     }
-    if (c->fault.code) {
+    if (!check_mtu(c, record_int(r, F_network_MTU))) {
         txn_abort(t);
         value_unref(ref);
         return NULL;
@@ -101,7 +107,7 @@ struct value *network_destroy(struct call *c)
     return value_void();
 }
 
-/* ---- purpose, locking mode ---- */
+/* ---- purpose, locking mode, MTU ---- */
 
 static struct value *change(struct call *c, struct txn *t, int field, struct value *v)
 {
@@ -116,6 +122,17 @@ static const char *conflict_of(const char *purpose)
     if (strcmp(purpose, "nbd") == 0)
         return "insecure_nbd";
     return strcmp(purpose, "insecure_nbd") == 0 ? "nbd" : NULL;
+}
+
+struct value *network_set_MTU(struct call *c)
+{
+    struct txn *t = txn_begin(the_store());
+
+    if (!call_txn_object(c, t, 0) || !check_mtu(c, call_int(c, 1))) {
+        txn_abort(t);
+        return NULL;
+    }
+    return change(c, t, F_network_MTU, value_ref(call_arg(c, 1)));
 }
 
 struct value *network_add_purpose(struct call *c)
