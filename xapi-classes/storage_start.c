@@ -83,18 +83,35 @@ static struct value *location_config(const char *path)
     return value_builder_end(&b);
 }
 
-/* The simulated host brings one along; on a real one the administrator says where disks go. */
-static void make_first_sr(void)
+static struct value *ask(const char *method, const char *sr_uuid, const char *path, struct fault *f)
 {
-    const struct conf *conf = the_conf();
-    g_autofree char *path = conf->sim_storage_dir && *conf->sim_storage_dir
-                                ? g_strdup(conf->sim_storage_dir)
-                                : g_build_filename(conf->state_dir, "sr", NULL);
+    struct value_builder b;
+    storage_params_begin(&b, sr_uuid, NULL);
+    value_builder_put_string(&b, "type", "file");
+    value_builder_put(&b, "device_config", location_config(path));
+    value_builder_put(&b, "size", value_int(NULL, 0));
+    g_autoptr(value) params = value_builder_end(&b);
+    return backend_call(method, params, NULL, f);
+}
 
-    if (conf->backend != BACKEND_SIM || store_count(the_store(), CLASS_SR))
-        return;
+/* The SR that was made there before, when its records were lost; else a new identity. */
+static void choose_uuid(const char *path, char uuid[UUID_SIZE])
+{
+    struct fault f = FAULT_INIT;
+    g_autoptr(value) found = ask("sr.probe", NULL, path, &f); /* fails when nothing is there */
+    const char *known = value_get_str(value_at(value_get(found, "srs"), 0), "sr", "");
+
+    if (uuid_is_valid(known))
+        g_strlcpy(uuid, known, UUID_SIZE);
+    else
+        uuid_generate_text(uuid);
+    fault_clear(&f);
+}
+
+static void record_first_sr(const char *uuid, const char *path)
+{
     struct txn *t = txn_begin(the_store());
-    const char *sr = txn_create(t, CLASS_SR, NULL, NULL), *pbd = txn_create(t, CLASS_PBD, NULL, NULL);
+    const char *sr = txn_create(t, CLASS_SR, NULL, uuid), *pbd = txn_create(t, CLASS_PBD, NULL, NULL);
     txn_set_str(t, CLASS_SR, sr, F_SR_name_label, DEFAULT_SR_NAME);
     txn_set_str(t, CLASS_SR, sr, F_SR_name_description, "Disk images of the simulated host's guests");
     txn_set_str(t, CLASS_SR, sr, F_SR_type, "file");
@@ -104,22 +121,30 @@ static void make_first_sr(void)
     txn_set(t, CLASS_PBD, pbd, F_PBD_device_config, location_config(path));
     txn_set_str(t, CLASS_pool, pool_ref(), F_pool_default_SR, sr);
     txn_set_str(t, CLASS_pool, pool_ref(), F_pool_suspend_image_SR, sr);
-    g_autoptr(value) create = NULL;
-    struct value_builder b;
-    storage_params_begin(&b, record_str(txn_get(t, CLASS_SR, sr), F_SR_uuid), NULL);
-    value_builder_put_string(&b, "type", "file");
-    value_builder_put(&b, "device_config", location_config(path));
-    value_builder_put(&b, "size", value_int(NULL, 0));
-    create = value_builder_end(&b);
     txn_commit(t);
+}
 
+/* The simulated host brings one along; on a real one the administrator says where disks go. */
+static void make_first_sr(void)
+{
+    const struct conf *conf = the_conf();
     struct fault f = FAULT_INIT;
-    g_autoptr(value) made = backend_call("sr.create", create, NULL, &f);
-    if (!made) {
-        g_autofree char *text = fault_text(&f);
-        g_warning("could not make the first SR in %s: %s", path, text);
-        fault_clear(&f);
+    char uuid[UUID_SIZE];
+    g_autofree char *path = conf->sim_storage_dir && *conf->sim_storage_dir
+                                ? g_strdup(conf->sim_storage_dir)
+                                : g_build_filename(conf->state_dir, "sr", NULL);
+
+    if (conf->backend != BACKEND_SIM || store_count(the_store(), CLASS_SR))
+        return;
+    choose_uuid(path, uuid);
+    g_autoptr(value) made = ask("sr.create", uuid, path, &f);
+    if (made) {
+        record_first_sr(uuid, path);
+        return;
     }
+    g_autofree char *text = fault_text(&f);
+    g_warning("could not make the first SR in %s: %s", path, text);
+    fault_clear(&f);
 }
 
 /* ---- plugging again ---- */
