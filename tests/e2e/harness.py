@@ -294,7 +294,7 @@ class Server:
     def xml(self, method, *params, kind="http"):
         """An XML-RPC call; its Value, or Failure."""
         body = xmlrpc.client.dumps(params, method, allow_none=True)
-        answer = xmlrpc.client.loads(self._post(kind, "/RPC2", body, "text/xml"), use_builtin_types=True)[0][0]
+        answer = xmlrpc.client.loads(self._post(kind, "/RPC2", body, "text/xml"))[0][0]  # dates stay text
         if not isinstance(answer, dict) or "Status" not in answer:
             return answer
         if answer["Status"] != "Success":
