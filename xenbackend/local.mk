@@ -28,3 +28,32 @@ xenapid_sim_SOURCES = \
 	xenbackend/sim_guest.c \
 	xenbackend/sim_fault.c
 xenapid_sim_LDADD = libstorage.a $(BASE_LIBS)
+
+# The host with Xen, where its libraries are.
+if HAVE_XEN
+pkglibexec_PROGRAMS += xenapid-xen
+endif
+xenapid_xen_SOURCES = \
+	xenbackend/xen.h \
+	xenbackend/xen_main.c \
+	xenbackend/xen_op.c \
+	xenbackend/xen_store.c \
+	xenbackend/xen_domain.c \
+	xenbackend/xen_watch.c \
+	xenbackend/xen_guest.c \
+	xenbackend/xen_usage.c \
+	xenbackend/xen_boot.c \
+	xenbackend/xen_config.c \
+	xenbackend/xen_device.c \
+	xenbackend/xen_start.c \
+	xenbackend/xen_stop.c \
+	xenbackend/xen_image.c \
+	xenbackend/xen_suspend.c \
+	xenbackend/xen_tune.c \
+	xenbackend/xen_metrics.c \
+	xenbackend/xen_recover.c \
+	xenbackend/xen_host.c \
+	xenbackend/xen_cpu.c \
+	xenbackend/xen_net.c
+xenapid_xen_CFLAGS = $(AM_CFLAGS) $(XEN_CFLAGS)
+xenapid_xen_LDADD = libstorage.a $(BASE_LIBS) $(XEN_LIBS)
