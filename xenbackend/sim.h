@@ -161,6 +161,8 @@ sim_fn sim_host_info, sim_host_metrics, sim_host_dmesg, sim_host_debug_keys;
 
 /* Starts the clock thread. Without the mutex. */
 void sim_clock_start(void);
+/* Ends it: before the configuration goes. */
+void sim_clock_stop(void);
 /* Makes every guest report its metrics again (to a new front). */
 void sim_guest_tell_again(void);
 sim_fn sim_guest;

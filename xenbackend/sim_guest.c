@@ -246,11 +246,14 @@ static void tell_usage(gint64 now)
 
 /* ---- the clock: its thread ---- */
 
+static GThread *clock_runs;
+static gboolean clock_stopping; /* under sim.lock */
+
 static void *clock_thread(void *data G_GNUC_UNUSED)
 {
     gint64 usage_due = g_get_real_time() + USAGE_PERIOD;
     g_mutex_lock(&sim.lock);
-    for (;;) {
+    while (!clock_stopping) {
         gint64 now = g_get_real_time();
         if (now >= usage_due) {
             if (sim.conf->sim_metrics)
@@ -264,12 +267,24 @@ static void *clock_thread(void *data G_GNUC_UNUSED)
         gint64 wait = CLAMP(next - g_get_real_time(), G_TIME_SPAN_MILLISECOND, USAGE_PERIOD);
         g_cond_wait_until(&sim.wake, &sim.lock, g_get_monotonic_time() + wait);
     }
+    g_mutex_unlock(&sim.lock);
     return NULL;
 }
 
 void sim_clock_start(void)
 {
-    g_thread_unref(g_thread_new("clock", clock_thread, NULL));
+    clock_runs = g_thread_new("clock", clock_thread, NULL);
+}
+
+void sim_clock_stop(void)
+{
+    if (!clock_runs)
+        return;
+    g_mutex_lock(&sim.lock);
+    clock_stopping = TRUE;
+    g_cond_broadcast(&sim.wake);
+    g_mutex_unlock(&sim.lock);
+    g_thread_join(g_steal_pointer(&clock_runs));
 }
 
 /* ---- sim.guest ---- */

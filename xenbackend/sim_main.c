@@ -205,9 +205,15 @@ static void reload(const struct conf *c, void *data G_GNUC_UNUSED)
     g_mutex_unlock(&sim.lock);
 }
 
+static void stop(void *data G_GNUC_UNUSED)
+{
+    sim_clock_stop();
+}
+
 static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
 {
     sim.conf = c;
+    storage_writers_keep_still = TRUE; /* simulated guests write nothing */
     sim.domains = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) sim_domain_unref);
     g_mutex_lock(&sim.lock);
     gboolean opened = sim_state_open(c->runtime_dir);
@@ -234,7 +240,8 @@ int main(int argc, char **argv)
                                .methods = (const struct helper_method *) (void *) table->data,
                                .max_threads = MAX_THREADS,
                                .connected = connected,
-                               .reload = reload};
+                               .reload = reload,
+                               .stop = stop};
     int status = helper_main(argc, argv, &o, prepare);
     g_array_free(table, TRUE);
     return status;
