@@ -23,7 +23,10 @@
 #include "daemon/peer.h"
 #include "daemon/task.h"
 #include "xapi-classes/start.h"
+#include "xapi-classes/transfer.h"
 #include "xenbackend/backend.h"
+
+#define LAST_WORDS_MS 5000 /* for transfers whose connections were cut to say so in their tasks */
 
 /* What the supervisor said, for the main thread to act on. */
 static struct {
@@ -165,6 +168,7 @@ static void stop(void)
     events_stop();
     tasks_stop(deadline);
     http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500));
+    transfers_stop(g_get_monotonic_time() / 1000 + LAST_WORDS_MS);
 }
 
 /* From "start" to "stop". */
@@ -196,6 +200,7 @@ static int serve(void)
     tasks_init();
     events_init();
     http_reference_init();
+    transfers_init();
     auth = peer_new("auth", NULL, NULL, NULL);
     auth_set_helper(auth);
     backend_init(classes_notify, on_backend_state, NULL);

@@ -34,6 +34,8 @@ static enum MHD_Result begin(struct http_connection *c, const char *path, const 
 {
     c->body_len = c->discarded = 0;
     c->exchange = NULL;
+    c->deaf = FALSE;
+    c->is_head = strcmp(method, "HEAD") == 0;
     g_atomic_int_set(&c->wait, WAIT_NONE);
     connection_phase(c, PHASE_BODY);
 
@@ -63,6 +65,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         *context = c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
         return begin(c, url, method);
     }
+    if (*len > 0 && c->ops->take)
+        return c->ops->take(c, data, len);
     if (*len > 0) {
         gsize n = *len;
         *len = 0;

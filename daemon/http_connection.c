@@ -289,7 +289,7 @@ static void find_hung_up(GPtrArray *claimed)
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(struct pollfd));
     g_autoptr(GPtrArray) owners = g_ptr_array_new();
     for (struct http_connection *c = connections; c; c = c->next) {
-        if (!c->suspended || g_atomic_int_get(&c->wait) != WAIT_SUSPENDED)
+        if (!c->suspended || c->deaf || g_atomic_int_get(&c->wait) != WAIT_SUSPENDED)
             continue;
         struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
         g_array_append_val(fds, p);

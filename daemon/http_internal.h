@@ -38,6 +38,8 @@ struct http_ops {
     void (*gone)(struct http_connection *c);
     /* The request is over, answered or not. May be NULL. */
     void (*finished)(struct http_connection *c);
+    /* Instead of body: leaves in *len what it did not take; the connection is then suspended. May be NULL. */
+    enum MHD_Result (*take)(struct http_connection *c, const char *data, size_t *len);
 };
 
 struct http_listener;
@@ -56,6 +58,7 @@ struct http_connection {
     const struct http_ops *ops;
     gint wait;          /* atomic: enum http_wait */
     gboolean suspended; /* under the lock: the client is watched */
+    gboolean deaf;      /* but not for its going away: what it sent before is still to be read */
     gboolean is_head;
     char *body; /* kept from request to request while it is small */
     gsize body_len, body_room;
@@ -132,6 +135,13 @@ enum MHD_Result send_bytes(struct http_connection *c, guint status, const char *
 enum MHD_Result send_text(struct http_connection *c, guint status, const char *text, const char *allow);
 /* 413, written past libmicrohttpd, which takes no answer in the middle of a body. The connection must be cut then. */
 void send_too_large_raw(struct http_connection *c);
+/* The same for any text, on any thread, while libmicrohttpd sends nothing. Bytes sent, 0 for none now, -1. */
+gssize send_raw(struct http_connection *c, const void *data, gsize len);
+/* An answer whose bytes come from read. Takes over data, which free_data frees. length -1: until the connection is
+ * closed. headers as above. */
+enum MHD_Result send_stream(struct http_connection *c, guint status, const char *content_type, gint64 length,
+                            const char *const *headers, MHD_ContentReaderCallback read, void *data,
+                            MHD_ContentReaderFreeCallback free_data);
 
 /* ---- http_cors.c ---- */
 

@@ -10,9 +10,10 @@
 #include "daemon/http_gzip.h"
 #include "daemon/http_internal.h"
 
-#define FLAT_MOST (32 * 1024)   /* up to here ranges are put together in one buffer */
-#define GZIP_ONCE (1024 * 1024) /* up to here compressed at once; more would hold up the thread's other connections */
-#define BLOCK     (64 * 1024)
+#define FLAT_MOST    (32 * 1024)   /* up to here ranges are put together in one buffer */
+#define GZIP_ONCE    (1024 * 1024) /* up to here compressed at once; more would hold up the thread's other connections */
+#define BLOCK        (64 * 1024)
+#define STREAM_BLOCK (256 * 1024)
 
 /* ---- a source of ranges that outlives the request ---- */
 
@@ -210,14 +211,40 @@ enum MHD_Result send_text(struct http_connection *c, guint status, const char *t
     return send_response(c, status, response);
 }
 
+enum MHD_Result send_stream(struct http_connection *c, guint status, const char *content_type, gint64 length,
+                            const char *const *headers, MHD_ContentReaderCallback read, void *data,
+                            MHD_ContentReaderFreeCallback free_data)
+{
+    guint64 size = length >= 0 ? (guint64) length : MHD_SIZE_UNKNOWN;
+    struct MHD_Response *response = MHD_create_response_from_callback(size, STREAM_BLOCK, read, data, free_data);
+    if (!response) {
+        free_data(data);
+        return MHD_NO;
+    }
+    /* Not every client of long answers reads chunks. */
+    if (length < 0)
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_SERVER, MHD_RO_END);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    for (; headers && headers[0]; headers += 2)
+        MHD_add_response_header(response, headers[0], headers[1]);
+    cors_add(c, response, FALSE);
+    return send_response(c, status, response);
+}
+
+gssize send_raw(struct http_connection *c, const void *data, gsize len)
+{
+    if (!c->listener->tls) {
+        ssize_t n = send(c->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
+    }
+    gnutls_session_t session = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+    ssize_t n = gnutls_record_send(session, data, len);
+    return n >= 0 ? n : n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED ? 0 : -1;
+}
+
 void send_too_large_raw(struct http_connection *c)
 {
     static const char text[] = "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    if (!c->listener->tls) {
-        if (send(c->fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-            g_debug("413 was not sent: %s", g_strerror(errno));
-        return;
-    }
-    gnutls_session_t session = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
-    gnutls_record_send(session, text, sizeof text - 1);
+    if (send_raw(c, text, sizeof text - 1) < 0)
+        g_debug("413 was not sent");
 }

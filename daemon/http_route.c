@@ -4,12 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "daemon/http_internal.h"
-
-struct route {
-    const struct http_route *row;
-    gsize len;
-};
+#include "daemon/http_request.h"
 
 static GArray *routes;
 
@@ -57,27 +52,7 @@ char *route_allow(const char *path)
 
 /* ---- a request ---- */
 
-enum stage { STAGE_BODY, STAGE_LOGIN, STAGE_HANDLER };
-
-struct http_request {
-    gint refs; /* the connection's, and that of whoever is to answer */
-    const struct route *route;
-    enum stage stage;
-    char *path, *address, *user_agent, *host;
-    struct origin origin; /* of these copies: a login outlives the connection */
-    struct session *session;
-    gboolean session_is_ours; /* made for this request: ends with it */
-
-    GMutex lock;               /* for the rest */
-    struct http_connection *c; /* NULL: the client is gone */
-    guint status;
-    char *content_type;
-    GBytes *answer;
-    GPtrArray *headers;
-    struct fault fault; /* of the login */
-};
-
-static void request_unref(struct http_request *r)
+void request_unref(struct http_request *r)
 {
     if (!g_atomic_int_dec_and_test(&r->refs))
         return;
@@ -94,6 +69,8 @@ static void request_unref(struct http_request *r)
     g_clear_pointer(&r->answer, g_bytes_unref);
     g_ptr_array_unref(r->headers);
     fault_clear(&r->fault);
+    g_free(r->ring.data);
+    g_cond_clear(&r->changed);
     g_mutex_clear(&r->lock);
     g_free(r);
 }
@@ -112,6 +89,7 @@ static struct http_request *request_new(struct http_connection *c, const struct 
     r->path = g_strdup(path);
     r->headers = g_ptr_array_new_full(4, g_free);
     g_mutex_init(&r->lock);
+    g_cond_init(&r->changed);
     r->origin = c->origin;
     r->origin.address = r->address = g_strdup(c->address);
     r->origin.user_agent = r->user_agent = g_strdup(header(c, MHD_HTTP_HEADER_USER_AGENT));
@@ -177,8 +155,7 @@ static gboolean may_be_local_root(const struct http_request *r)
     return r->origin.is_unix && r->origin.uid_known && r->origin.uid == 0 && the_conf()->unix_root_is_admin;
 }
 
-/* Begins a login; FALSE when the request brings nothing to log in with. */
-static gboolean login_begin(struct http_request *r)
+gboolean request_login(struct http_request *r)
 {
     char *user = NULL;
     const char *password = "";
@@ -203,14 +180,14 @@ static gboolean login_begin(struct http_request *r)
 
 /* ---- the way of a request ---- */
 
-static enum MHD_Result deny(struct http_connection *c)
+enum MHD_Result request_deny(struct http_connection *c)
 {
     static const char *const headers[] = {MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"" PACKAGE_NAME "\"", NULL};
     static const char text[] = "Log in first: session_id in the query or a cookie, or HTTP Basic.\n";
     return send_bytes(c, MHD_HTTP_UNAUTHORIZED, "text/plain", g_bytes_new_static(text, sizeof text - 1), headers);
 }
 
-static enum MHD_Result send_answer(struct http_request *r)
+enum MHD_Result request_send(struct http_request *r)
 {
     g_ptr_array_add(r->headers, NULL);
     g_ptr_array_add(r->headers, NULL);
@@ -218,8 +195,7 @@ static enum MHD_Result send_answer(struct http_request *r)
                       (const char *const *) r->headers->pdata);
 }
 
-/* After work was handed to someone: waits for it, or goes on with next at once. */
-static enum MHD_Result suspend_or(struct http_request *r, enum MHD_Result (*next)(struct http_request *r))
+enum MHD_Result request_suspend_or(struct http_request *r, enum MHD_Result (*next)(struct http_request *r))
 {
     if (connection_suspend(r->c))
         return MHD_YES;
@@ -230,7 +206,7 @@ static enum MHD_Result run_handler(struct http_request *r)
 {
     const struct http_route *row = r->route->row;
     if (row->access == HTTP_SESSION && !r->session)
-        return deny(r->c);
+        return request_deny(r->c);
     if (row->role != ROLE_none && !session_has_role(r->session, row->role))
         return send_text(r->c, MHD_HTTP_FORBIDDEN, "Your role does not allow this.\n", NULL);
     r->stage = STAGE_HANDLER;
@@ -238,7 +214,7 @@ static enum MHD_Result run_handler(struct http_request *r)
     connection_wait(r->c);
     g_atomic_int_inc(&r->refs);
     row->handler(r);
-    return suspend_or(r, send_answer);
+    return request_suspend_or(r, request_send);
 }
 
 static enum MHD_Result route_end(struct http_connection *c)
@@ -249,12 +225,12 @@ static enum MHD_Result route_end(struct http_connection *c)
             return send_text(c, MHD_HTTP_CONTENT_TOO_LARGE, "The request is too large.\n", NULL);
         if (r->route->row->access == HTTP_PUBLIC || r->session)
             return run_handler(r);
-        return login_begin(r) ? suspend_or(r, run_handler) : deny(c);
+        return request_login(r) ? request_suspend_or(r, run_handler) : request_deny(c);
     }
     connection_resumed(c);
     if (g_atomic_int_get(&c->wait) != WAIT_DONE)
         return MHD_NO;
-    return r->stage == STAGE_LOGIN ? run_handler(r) : send_answer(r);
+    return r->stage == STAGE_LOGIN ? run_handler(r) : request_send(r);
 }
 
 static enum MHD_Result route_body(struct http_connection *c, const char *data, gsize len)
@@ -294,7 +270,7 @@ enum MHD_Result route_begin(struct http_connection *c, const struct route *route
     c->ops = &route_ops;
     c->request = request_new(c, route, path);
     c->request->session = session;
-    return MHD_YES;
+    return route->row->streams ? stream_begin(c) : MHD_YES;
 }
 
 /* ---- what handlers use ---- */
@@ -348,7 +324,9 @@ void http_answer(struct http_request *r, guint status, const char *content_type,
     r->status = status;
     r->content_type = g_strdup(content_type);
     r->answer = body;
-    if (r->c)
+    if (r->route->row->streams)
+        stream_answered(r);
+    else if (r->c)
         connection_wake(r->c);
     g_mutex_unlock(&r->lock);
     request_unref(r);

@@ -24,6 +24,7 @@ struct http_route {
     enum http_access access;
     enum role role; /* that the session needs; 0: any. 403 for others */
     http_route_fn *handler;
+    gboolean streams; /* see below */
 };
 /* Before the first listener; route must stay. */
 void http_route_add(const struct http_route *route);
@@ -47,6 +48,38 @@ void http_answer_header(struct http_request *r, const char *name, const char *va
 /* Takes over body. */
 void http_answer(struct http_request *r, guint status, const char *content_type, GBytes *body);
 void http_answer_text(struct http_request *r, guint status, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* ---- bodies and answers of any length: routes that stream ----
+ *
+ * The handler runs as soon as the header is there and gives the request to a thread of its own, which may use what
+ * follows; http_body is empty. Each function blocks while the client is slow. */
+
+/* What the header announced; -1: nothing (chunked). */
+gint64 http_length(const struct http_request *r);
+gboolean http_is_head(const struct http_request *r); /* these two before the handler returns, too */
+
+/* What has arrived of the body, at least one byte; 0: that was all of it; -1: the client went away before. */
+gssize http_read(struct http_request *r, void *buffer, gsize room);
+
+/* Makes http_read and http_write fail from now on; any thread. The request must still be answered. */
+void http_interrupt(struct http_request *r);
+
+/* Instead of http_answer: an answer of length bytes (-1: until the connection is closed), written piece by piece. */
+void http_begin(struct http_request *r, guint status, const char *content_type, gint64 length);
+gboolean http_write(struct http_request *r, const void *data, gsize len); /* FALSE: the client went away */
+/* r is gone afterwards. is_whole FALSE: the connection is cut, so that the client notices. */
+void http_end(struct http_request *r, gboolean is_whole);
+
+/* Instead of all that: the connection itself, as a stream of bytes in both directions. head is sent first. NULL, and r
+ * is gone, when the client is. Ended by http_socket_close, which r is gone after. */
+struct http_socket;
+struct http_socket *http_take_over(struct http_request *r, const char *head);
+/* To be polled for POLLIN; but read first until it has nothing: some may be waiting in between. */
+int http_socket_fd(const struct http_socket *s);
+/* Neither blocks: bytes, 0 when nothing goes now, -1 at the end. */
+gssize http_socket_read(struct http_socket *s, void *buffer, gsize room);
+gssize http_socket_write(struct http_socket *s, const void *data, gsize len);
+void http_socket_close(struct http_socket *s);
 
 /* ---- routes of the daemon's own ---- */
 

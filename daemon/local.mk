@@ -22,7 +22,8 @@ libfront_a_SOURCES = \
 	daemon/task.c daemon/task_queue.c daemon/task.h daemon/task_private.h daemon/event.c daemon/event.h \
 	daemon/http.c daemon/http.h daemon/http_internal.h daemon/http_connection.c daemon/http_body.c \
 	daemon/http_rpc.c daemon/http_plain.c daemon/http_cors.c daemon/http_reply.c \
-	daemon/http_gzip.c daemon/http_gzip.h daemon/http_route.c daemon/http_route.h daemon/http_reference.c \
+	daemon/http_gzip.c daemon/http_gzip.h daemon/http_route.c daemon/http_route.h daemon/http_request.h \
+	daemon/http_stream.c daemon/http_reference.c \
 	daemon/http_tls.c daemon/certificate.h daemon/tls_self_signed.c daemon/tls_self_signed.h
 
 # The supervisor: root, so it links nothing but what it needs.
@@ -36,4 +37,4 @@ xenapid_LDADD = libbase.a $(GLIB_LIBS) $(SYSTEMD_LIBS) -lpthread -lm
 # The front: faces the network, without privilege.
 pkglibexec_PROGRAMS += xenapid-front
 xenapid_front_SOURCES = daemon/front.c
-xenapid_front_LDADD = libfront.a $(BASE_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS) $(SQLITE_LIBS)
+xenapid_front_LDADD = libfront.a $(BASE_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS) $(SQLITE_LIBS) $(NBD_LIBS) $(ZSTD_LIBS)

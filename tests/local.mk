@@ -18,7 +18,7 @@ tests_unit_test_conf_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCES=\"$(abs_top_srcdir)\"
 tests_unit_test_conf_LDADD = $(BASE_LIBS)
 
 # The model's tables name every handler, so what needs the model needs the whole front.
-front_libs = libfront.a $(BASE_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS)
+front_libs = libfront.a $(BASE_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS) $(NBD_LIBS) $(ZSTD_LIBS)
 check_PROGRAMS += tests/unit/test-model tests/unit/test-expr tests/unit/test-generic
 tests_unit_test_model_SOURCES = tests/unit/test-model.c
 tests_unit_test_model_LDADD = $(front_libs)

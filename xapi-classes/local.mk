@@ -34,13 +34,15 @@ libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/hos
 libfront_a_SOURCES += xapi-classes/session.c xapi-classes/subject.c xapi-classes/role.c xapi-classes/auth.c \
 	xapi-classes/ask_auth.h
 libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes/sr.c xapi-classes/vdi.c xapi-classes/pbd.c \
-	xapi-classes/storage_start.c xapi-classes/storage_image.c xapi-classes/blob.c xapi-classes/pool.c
+	xapi-classes/storage_start.c xapi-classes/storage_draft.c xapi-classes/storage_image.c xapi-classes/blob.c xapi-classes/pool.c
 libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-classes/operation_private.h \
 	xapi-classes/operation_devices.c xapi-classes/vm.h xapi-classes/vm.c xapi-classes/vm_ask.c \
-	xapi-classes/vm_autostart.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \
+	xapi-classes/vm_autostart.c xapi-classes/vm_checkpoint.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \
 	xapi-classes/vm_device.c xapi-classes/vm_disks.c xapi-classes/vm_foreign.c xapi-classes/vm_foreign.h \
 	xapi-classes/vm_memory.c xapi-classes/vm_metrics.c \
-	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_start.c \
+	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_revert.c xapi-classes/vm_start.c \
 	xapi-classes/vm_state.c xapi-classes/vm_stop.c xapi-classes/vm_stop.h xapi-classes/vm_suspend.c xapi-classes/vm_twin.c \
 	xapi-classes/vm_twin.h xapi-classes/vm_vcpus.c xapi-classes/vm_watch.c xapi-classes/vbd.c xapi-classes/vif.c \
 	xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
+libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/transfer.c xapi-classes/transfer.h \
+	xapi-classes/transfer_raw.c

@@ -1,0 +1,231 @@
+/* transfer_raw.c - GET /export_raw_vdi and PUT /import_raw_vdi: the content of one disk. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "xapi-classes/disk.h"
+#include "xapi-classes/storage.h"
+#include "xapi-classes/transfer.h"
+
+/* The image that vdi= names, its attached SR; FALSE with the fault set. */
+static gboolean find_image(struct transfer *t, struct record **vdi, struct record **sr)
+{
+    *vdi = transfer_object(t, CLASS_VDI, "vdi");
+    *sr = *vdi ? storage_attached_sr(record_str(*vdi, F_VDI_SR), &t->fault) : NULL;
+    return *sr != NULL;
+}
+
+static gboolean check_format(struct transfer *t)
+{
+    const char *format = transfer_query(t, "format");
+    if (!format || strcmp(format, "raw") == 0)
+        return TRUE;
+    return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "format", format, "only raw is", NULL);
+}
+
+/* ---- export ---- */
+
+struct span {
+    gint64 from, to;
+    guint status;
+};
+
+/* One range of bytes, as clients that go on with a download ask for. What is no such thing is ignored, as HTTP says. */
+static gboolean parse_range(const char *text, gint64 size, struct span *span)
+{
+    char *end;
+    *span = (struct span){0, size, 200};
+    if (!text || strncmp(text, "bytes=", 6) != 0 || strchr(text, ','))
+        return TRUE;
+    text += 6;
+    gint64 first = g_ascii_isdigit(*text) ? g_ascii_strtoll(text, &end, 10) : -1;
+    if (first < 0)
+        end = (char *) text;
+    if (*end != '-')
+        return TRUE;
+    const char *rest = end + 1;
+    gint64 last = g_ascii_isdigit(*rest) ? g_ascii_strtoll(rest, &end, 10) : -1;
+    if ((last < 0 && (first < 0 || *rest)) || (last >= 0 && *end) || (last >= 0 && last < first))
+        return TRUE;
+    if (first < 0) { /* the last so many */
+        first = MAX(size - last, 0);
+        last = last > 0 ? size - 1 : -1;
+    } else if (last < 0 || last >= size) {
+        last = size - 1;
+    }
+    *span = (struct span){first, last + 1, 206};
+    return first < size && last >= first;
+}
+
+static gboolean send_zeroes(struct transfer *t, gint64 len)
+{
+    static const char zeroes[DISK_CHUNK];
+    for (gint64 done = 0; done < len; done += DISK_CHUNK)
+        if (!transfer_write(t, zeroes, MIN(DISK_CHUNK, len - done)))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean send_data(struct transfer *t, struct disk *d, gint64 offset, gint64 len, char *buffer)
+{
+    for (gint64 done = 0; done < len; done += DISK_CHUNK) {
+        gsize n = MIN(DISK_CHUNK, len - done);
+        if (!disk_read(d, buffer, n, offset + done, &t->fault) || !transfer_write(t, buffer, n))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean send_span(struct transfer *t, struct disk *d, const struct span *span)
+{
+    g_autofree char *buffer = g_malloc(DISK_CHUNK);
+    for (gint64 at = span->from; at < span->to;) {
+        gint64 len;
+        gboolean data;
+        if (!disk_extent(d, at, &len, &data, &t->fault))
+            return FALSE;
+        len = MIN(MIN(len, span->to - at), 64 * DISK_CHUNK); /* so that progress is told in between */
+        if (data ? !send_data(t, d, at, len, buffer) : !send_zeroes(t, len))
+            return FALSE;
+        at += len;
+        transfer_progress(t, (double) (at - span->from) / (double) (span->to - span->from));
+    }
+    return TRUE;
+}
+
+static void put_headers(struct transfer *t, const struct record *vdi, const struct span *span, gint64 size)
+{
+    g_autofree char *name = g_strdup_printf("attachment; filename=\"%s.raw\"", record_str(vdi, F_VDI_uuid));
+    http_answer_header(t->r, "Content-Disposition", name);
+    http_answer_header(t->r, "Accept-Ranges", "bytes");
+    http_answer_header(t->r, "Cache-Control", "no-cache, no-store");
+    if (span->status != 206)
+        return;
+    g_autofree char *range = g_strdup_printf("bytes %" G_GINT64_FORMAT "-%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT,
+                                             span->from, span->to - 1, size);
+    http_answer_header(t->r, "Content-Range", range);
+}
+
+static void refuse_range(struct transfer *t, gint64 size)
+{
+    g_autofree char *range = g_strdup_printf("bytes */%" G_GINT64_FORMAT, size);
+    struct http_request *r = transfer_take_request(t);
+    http_answer_header(r, "Content-Range", range);
+    http_answer_text(r, 416, "The image has %" G_GINT64_FORMAT " bytes.\n", size);
+}
+
+static void send_image(struct transfer *t, struct disk *d, const struct record *vdi)
+{
+    struct span span;
+    gint64 size = d ? disk_size(d) : record_int(vdi, F_VDI_virtual_size);
+    if (!parse_range(transfer_query(t, "Range"), size, &span)) {
+        refuse_range(t, size);
+        fault_set(&t->fault, "INVALID_VALUE", "Range", transfer_query(t, "Range"), NULL);
+        return;
+    }
+    put_headers(t, vdi, &span, size);
+    http_begin(t->r, span.status, "application/octet-stream", span.to - span.from);
+    if (d)
+        send_span(t, d, &span);
+    transfer_end_answer(t);
+}
+
+static void export_raw(struct transfer *t)
+{
+    g_autoptr(record) vdi = NULL, sr = NULL;
+    if (!find_image(t, &vdi, &sr) || !check_format(t))
+        return;
+    if (t->is_head) {
+        send_image(t, NULL, vdi);
+        return;
+    }
+    if (!transfer_begin_task(t) || !transfer_hold(t, CLASS_VDI, vdi->ref, "copy", NULL))
+        return;
+    g_autoptr(disk) d = disk_open(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid), &t->fault);
+    if (d)
+        send_image(t, d, vdi);
+}
+
+/* ---- import ---- */
+
+/* Until the image is full, or the body ends: when its length was not announced, only the first counts. */
+static gboolean receive(struct transfer *t, struct disk *d)
+{
+    g_autofree char *buffer = g_malloc(DISK_CHUNK);
+    gint64 size = disk_size(d), at = 0;
+    while (at < size) {
+        gssize n = transfer_read(t, buffer, MIN(DISK_CHUNK, size - at));
+        if (n < 0)
+            return FALSE;
+        if (n == 0)
+            break;
+        if (!disk_write(d, buffer, n, at, &t->fault))
+            return FALSE;
+        at += n;
+        transfer_progress(t, (double) at / (double) size);
+    }
+    return at > 0 || fault_set(&t->fault, "IMPORT_ERROR_PREMATURE_EOF", NULL);
+}
+
+static gboolean fits(struct transfer *t, const struct record *vdi)
+{
+    g_autofree char *least = g_strdup_printf("%" G_GINT64_FORMAT, t->length);
+    return t->length <= record_int(vdi, F_VDI_virtual_size) ||
+           fault_set(&t->fault, "VDI_TOO_SMALL", vdi->ref, least, NULL);
+}
+
+static void record_content(struct transfer *t, const char *ref, struct value *content)
+{
+    struct txn *txn = txn_begin(the_store());
+    if (txn_get(txn, CLASS_VDI, ref))
+        vdi_apply(txn, ref, content);
+    guint64 seq = txn_commit(txn);
+    if (seq)
+        store_wait(the_store(), seq, &t->fault);
+}
+
+static void store_image(struct transfer *t, const struct record *vdi, const struct record *sr)
+{
+    const char *type = record_key(vdi, F_VDI_sm_config, "type");
+    g_autoptr(disk) d = disk_stage(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid),
+                                   record_int(vdi, F_VDI_virtual_size), type ? type : "qcow2", &t->fault);
+    if (!d || !receive(t, d))
+        return;
+    g_autoptr(value) content = disk_publish(d, &t->cancel, &t->fault);
+    if (content)
+        record_content(t, vdi->ref, content);
+}
+
+static void import_raw(struct transfer *t)
+{
+    g_autoptr(record) vdi = NULL, sr = NULL;
+    /* Some clients first ask with nothing whether they are at the right place. */
+    gboolean probe = t->length == 0 && !transfer_query(t, "task_id");
+    if (!find_image(t, &vdi, &sr) || !check_format(t) || probe)
+        return;
+    if (transfer_begin_task(t) && fits(t, vdi) && transfer_hold(t, CLASS_VDI, vdi->ref, "blocked", "data_destroy"))
+        store_image(t, vdi, sr);
+}
+
+/* ---- routes ---- */
+
+static void on_export(struct http_request *r)
+{
+    transfer_run(r, "export_raw_vdi", export_raw);
+}
+
+static void on_import(struct http_request *r)
+{
+    transfer_run(r, "import_raw_vdi", import_raw);
+}
+
+void transfer_raw_init(void)
+{
+    static const struct http_route routes[] = {
+        {"GET", "/export_raw_vdi", HTTP_SESSION, ROLE_vm_admin, on_export, TRUE},
+        {"PUT", "/import_raw_vdi", HTTP_SESSION, ROLE_vm_admin, on_import, TRUE},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(routes); i++)
+        http_route_add(&routes[i]);
+}
