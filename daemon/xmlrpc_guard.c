@@ -103,6 +103,24 @@ static const char *guard_markup(struct span *s)
     return skip_tag(s) ? NULL : "a tag is unfinished or too long";
 }
 
+/* Nearly all text is ASCII, which is seen eight bytes at a time. */
+static gboolean is_ascii(const char *text, gsize len)
+{
+    guint64 seen = 0, word;
+    for (; len >= sizeof word; text += sizeof word, len -= sizeof word) {
+        memcpy(&word, text, sizeof word);
+        seen |= word;
+    }
+    for (; len > 0; len--)
+        seen |= (guchar) *text++;
+    return (seen & G_GUINT64_CONSTANT(0x8080808080808080)) == 0;
+}
+
+static gboolean is_utf8(const char *text, gsize len)
+{
+    return is_ascii(text, len) ? memchr(text, '\0', len) == NULL : g_utf8_validate_len(text, len, NULL);
+}
+
 const char *xmlrpc_guard(const char *text, gsize len)
 {
     struct span s = {text, text + len};
@@ -114,7 +132,7 @@ const char *xmlrpc_guard(const char *text, gsize len)
     if (starts_with(s, "<?xml") && !declaration_is_good(s, &utf8))
         return "bad XML declaration or unknown encoding";
     /* libxml2 lets overlong sequences pass in CDATA sections. */
-    if (utf8 && !g_utf8_validate_len(text, len, NULL))
+    if (utf8 && !is_utf8(text, len))
         return "invalid UTF-8";
     while (error == NULL && s.p < s.end && (s.p = memchr(s.p, '<', (gsize) (s.end - s.p))) != NULL)
         error = guard_markup(&s);
