@@ -53,6 +53,15 @@ def pam_matrix():
     return found[0]
 
 
+def is_alive(pid):
+    """Also False for a process that has ended and that nobody has waited for."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def no_verify():
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -153,6 +162,11 @@ class Server:
         self.process.wait()
         self.process = None
         self._connections.clear()
+        deadline = time.monotonic() + STOP_SECONDS  # until then they hold what they had open: ports, locks
+        while any(is_alive(pid) for pid in pids):
+            if time.monotonic() > deadline:
+                raise AssertionError("a killed process does not go")
+            time.sleep(0.002)
 
     def clean(self):
         """Removes its files, unless $XENAPID_KEEP is set."""
