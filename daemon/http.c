@@ -34,7 +34,7 @@ static enum MHD_Result begin(struct http_connection *c, const char *path, const 
 {
     c->body_len = c->discarded = 0;
     c->exchange = NULL;
-    c->deaf = FALSE;
+    g_atomic_int_set(&c->deaf, FALSE);
     c->is_head = strcmp(method, "HEAD") == 0;
     g_atomic_int_set(&c->wait, WAIT_NONE);
     connection_phase(c, PHASE_BODY);

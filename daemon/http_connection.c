@@ -289,7 +289,7 @@ static void find_hung_up(GPtrArray *claimed)
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(struct pollfd));
     g_autoptr(GPtrArray) owners = g_ptr_array_new();
     for (struct http_connection *c = connections; c; c = c->next) {
-        if (!c->suspended || c->deaf || g_atomic_int_get(&c->wait) != WAIT_SUSPENDED)
+        if (!c->suspended || g_atomic_int_get(&c->deaf) || g_atomic_int_get(&c->wait) != WAIT_SUSPENDED)
             continue;
         struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
         g_array_append_val(fds, p);
@@ -302,6 +302,13 @@ static void find_hung_up(GPtrArray *claimed)
             g_ptr_array_add(claimed, owners->pdata[i]);
 }
 
+/* libmicrohttpd waits for news of a socket after a short read, and hears none when the end came with the last bytes. */
+static gboolean has_ended_unheard(struct http_connection *c)
+{
+    char byte;
+    return g_atomic_int_get(&c->deaf) && !c->suspended && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* Every second: cuts who is late, gives up who has gone. */
 static void sweep(void *data)
 {
@@ -312,7 +319,7 @@ static void sweep(void *data)
 
     g_mutex_lock(&lock);
     for (struct http_connection *c = connections; c; c = c->next)
-        if (is_overdue(c, conf, now))
+        if (is_overdue(c, conf, now) || has_ended_unheard(c))
             shutdown(c->fd, SHUT_RDWR);
     find_hung_up(claimed);
     g_mutex_unlock(&lock);

@@ -58,7 +58,7 @@ struct http_connection {
     const struct http_ops *ops;
     gint wait;          /* atomic: enum http_wait */
     gboolean suspended; /* under the lock: the client is watched */
-    gboolean deaf;      /* but not for its going away: what it sent before is still to be read */
+    gint deaf;          /* atomic: but not for its going away: what it sent before is still to be read */
     gboolean is_head;
     char *body; /* kept from request to request while it is small */
     gsize body_len, body_room;

@@ -97,7 +97,7 @@ static enum MHD_Result take(struct http_connection *c, const char *data, size_t 
     struct http_request *r = c->request;
     if (!is_back(c))
         return MHD_NO;
-    c->deaf = TRUE;
+    g_atomic_int_set(&c->deaf, TRUE);
     for (;;) {
         g_mutex_lock(&r->lock);
         if (r->answered) {
@@ -162,7 +162,7 @@ static enum MHD_Result send_it(struct http_request *r)
         return request_send(r);
     g_ptr_array_add(r->headers, NULL);
     g_ptr_array_add(r->headers, NULL);
-    r->c->deaf = FALSE;
+    g_atomic_int_set(&r->c->deaf, FALSE);
     g_atomic_int_inc(&r->refs);
     return send_stream(r->c, r->status, r->content_type, r->length, (const char *const *) r->headers->pdata,
                        read_answer, r, answer_sent);
@@ -175,7 +175,7 @@ static enum MHD_Result end(struct http_connection *c)
         return MHD_NO;
     if (r->stage != STAGE_HANDLER)
         return start(r);
-    c->deaf = FALSE;
+    g_atomic_int_set(&c->deaf, FALSE);
     for (;;) {
         g_mutex_lock(&r->lock);
         r->body_done = TRUE;
@@ -338,7 +338,7 @@ static gboolean wait_suspended(struct http_request *r)
         g_cond_wait_until(&r->changed, &r->lock, g_get_monotonic_time() + G_TIME_SPAN_MILLISECOND);
     if (!r->c)
         return FALSE;
-    r->c->deaf = TRUE;
+    g_atomic_int_set(&r->c->deaf, TRUE);
     r->taken_over = TRUE;
     return TRUE;
 }
