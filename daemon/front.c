@@ -240,10 +240,10 @@ int main(int argc, char **argv)
     struct conf *conf = conf_from_args(&argc, &argv, &status, &check_only, &describe_api, &version);
     if (!conf)
         return status;
-    if (describe_api)
-        return describe_model();
-    if (version || check_only)
-        return puts(PACKAGE_STRING) == EOF;
+    if (describe_api || version || check_only) {
+        conf_free(conf);
+        return describe_api ? describe_model() : puts(PACKAGE_STRING) == EOF;
+    }
 
     umask(077);
     ignore_signals();
