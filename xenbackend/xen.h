@@ -170,6 +170,11 @@ char *xen_disk_device(struct value *vbd);
 char *xen_disk_note(struct value *vbd);
 helper_fn xen_vbd_plug, xen_vbd_unplug, xen_vbd_insert, xen_vbd_eject, xen_vif_plug, xen_vif_unplug, xen_vif_update;
 
+/* ---- xen_model.c ---- */
+
+/* Sees to it that a device model runs for the domain. */
+gboolean xen_model_ensure(struct helper_request *req, const struct xen_domain *d, struct fault *f);
+
 /* ---- xen_image.c: files of suspended domains ---- */
 
 #define XEN_IMAGE_HEAD 512 /* bytes before libxl's stream */

@@ -212,6 +212,8 @@ static gboolean add_disk(struct xen_op *op, const struct xen_domain *d, struct v
 {
     libxl_device_disk disk;
     gboolean hvm = is_hvm(d), filled = xen_disk_fill(vbd, hvm, &disk, f);
+    if (filled && disk.backend == LIBXL_DISK_BACKEND_QDISK)
+        filled = xen_model_ensure(op->req, d, f);
     if (filled) {
         int rc = insert ? libxl_cdrom_insert(op->ctx, (guint32) d->domid, &disk, xen_op_how(op))
                         : libxl_device_disk_add(op->ctx, (guint32) d->domid, &disk, xen_op_how(op));
