@@ -1,4 +1,5 @@
 """Drives a backend (xenapid-xen or xenapid-sim) without the daemon, over its wire: docs/backend-protocol.md."""
+import contextlib
 import json
 import os
 import socket
@@ -32,7 +33,7 @@ class Backend:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        with self.socket.makefile("r") as lines:
+        with self.socket.makefile("r") as lines, contextlib.suppress(ConnectionResetError):
             for line in lines:
                 message = json.loads(line)
                 with self.lock:
@@ -91,6 +92,11 @@ class Backend:
         except Fault as e:
             return e.code
         raise AssertionError(f"{method} did not fail: {result}")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.socket.close()
 
     def close(self):
         self.socket.shutdown(socket.SHUT_RDWR)
