@@ -13,6 +13,7 @@
 #define FLAT_MOST    (32 * 1024)   /* up to here ranges are put together in one buffer */
 #define GZIP_ONCE    (1024 * 1024) /* up to here compressed at once; more would hold up the thread's other connections */
 #define BLOCK        (64 * 1024)
+#define SCATTER_MOST 64 /* ranges that are sent from where they are */
 #define STREAM_BLOCK (256 * 1024)
 
 /* ---- a source of ranges that outlives the request ---- */
@@ -103,6 +104,18 @@ static struct MHD_Response *streamed_response(struct source *s)
     return MHD_create_response_from_callback(s->length, BLOCK, source_read, s, source_free);
 }
 
+/* The kernel takes the ranges from where they are. */
+static struct MHD_Response *scattered_response(struct source *s)
+{
+    G_STATIC_ASSERT(sizeof(struct reply_range) == sizeof(struct MHD_IoVec));
+    G_STATIC_ASSERT(G_STRUCT_OFFSET(struct reply_range, data) == G_STRUCT_OFFSET(struct MHD_IoVec, iov_base));
+    struct MHD_Response *response =
+        MHD_create_response_from_iovec((const struct MHD_IoVec *) s->ranges, (guint) s->n, source_free, s);
+    if (!response)
+        source_free(s);
+    return response;
+}
+
 static struct MHD_Response *gzip_response(struct source *s)
 {
     struct MHD_Response *response;
@@ -129,6 +142,9 @@ static struct MHD_Response *large_response(struct http_connection *c, struct sou
     *varies = min > 0 && s->length >= (gsize) min && !c->listener->is_unix;
     if (*varies && gzip_accepted(MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING)))
         return gzip_response(s);
+    /* TLS copies anyway; and libmicrohttpd keeps a list of the ranges in the connection's small memory. */
+    if (s->length > FLAT_MOST && s->n <= SCATTER_MOST && !c->listener->tls)
+        return scattered_response(s);
     if (s->length > FLAT_MOST)
         return streamed_response(s);
     struct MHD_Response *response = flat_response(s->ranges, s->n, s->length);

@@ -125,6 +125,7 @@ static void place(struct store *s, struct change *c)
     else if (before != NULL)
         index_update(s, o, c->now);
     o->record = c->now != NULL ? record_ref(c->now) : NULL;
+    s->classes[o->class->id].version++;
     /* Never the last reference: the commit has one. */
     record_unref(before);
     o->pins++;
@@ -354,6 +355,14 @@ GPtrArray *store_by_name(struct store *s, enum class_id class, const char *name_
     GPtrArray *all = records_of(b != NULL ? &b->objects : &none);
     store_unlock(s);
     return all;
+}
+
+guint64 store_class_version(struct store *s, enum class_id class)
+{
+    store_read_lock(s);
+    guint64 version = s->classes[class].version;
+    store_unlock(s);
+    return version;
 }
 
 gsize store_count(struct store *s, enum class_id class)

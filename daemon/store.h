@@ -106,6 +106,8 @@ struct record *store_get_by_uuid(struct store *s, enum class_id class, const cha
 GPtrArray *store_all(struct store *s, enum class_id class);
 GPtrArray *store_by_name(struct store *s, enum class_id class, const char *name_label);
 gsize store_count(struct store *s, enum class_id class);
+/* Another one after each change to an object of the class: what was made of store_all is true while it stays. */
+guint64 store_class_version(struct store *s, enum class_id class);
 
 /* ---- transactions ---- */
 

@@ -65,6 +65,7 @@ struct class_index {
     GQueue all; /* oldest first */
     GHashTable *by_uuid;
     GHashTable *by_name; /* of buckets */
+    guint64 version;     /* counts changes */
 };
 
 /* ---- commits ---- */

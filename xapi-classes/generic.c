@@ -1,6 +1,7 @@
 /* generic.c - the handlers of the messages that every class has (see model_implicit.c), and of those that have none. */
 #include "daemon/call.h"
 #include "xapi-classes/expr.h"
+#include "xapi-classes/generic_list.h"
 #include "xapi-classes/handlers.h"
 
 struct value *unbuilt(struct call *c)
@@ -56,7 +57,7 @@ static struct value *refs_of(GPtrArray *records, const struct expr *e)
     return value_builder_end(&b);
 }
 
-static struct value *records_of(GPtrArray *records, const struct expr *e)
+struct value *generic_records_of(GPtrArray *records, const struct expr *e)
 {
     struct value_builder b;
     value_builder_map(&b, NULL, e ? 8 : records->len);
@@ -82,8 +83,11 @@ struct value *generic_get_all(struct call *c)
 
 struct value *generic_get_all_records(struct call *c)
 {
+    struct value *list = generic_list(c->msg->class->id);
+    if (list)
+        return list;
     g_autoptr(GPtrArray) records = store_all(the_store(), c->msg->class->id);
-    return records_of(records, NULL);
+    return generic_records_of(records, NULL);
 }
 
 struct value *generic_get_all_where(struct call *c)
@@ -101,7 +105,7 @@ struct value *generic_get_all_records_where(struct call *c)
     if (!e)
         return NULL;
     g_autoptr(GPtrArray) records = store_all(the_store(), c->msg->class->id);
-    return records_of(records, e);
+    return generic_records_of(records, e);
 }
 
 /* ---- references that a client hands in ---- */

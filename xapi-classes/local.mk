@@ -3,6 +3,7 @@ libfront_a_SOURCES += \
 	xapi-classes/model.h xapi-classes/model_private.h xapi-classes/model_rows.h xapi-classes/handlers.h \
 	xapi-classes/model_tables.c xapi-classes/model_types.c xapi-classes/model_implicit.c \
 	xapi-classes/model_lookup.c xapi-classes/model_describe.c xapi-classes/generic.c \
+	xapi-classes/generic_list.c xapi-classes/generic_list.h \
 	xapi-classes/expr.c xapi-classes/expr.h
 
 # The rows; one file for each class.

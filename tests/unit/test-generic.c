@@ -86,6 +86,31 @@ static void test_dangling(void)
     check("PVS_cache_storage.destroy", "\"\"", "[\"%s\"]", ref);
 }
 
+/* The answer for a large class is kept; what changes is in the next one all the same. */
+static void test_large_class(void)
+{
+    char *refs[70];
+    for (guint i = 0; i < G_N_ELEMENTS(refs); i++)
+        refs[i] = new_object("secret.create", "{\"value\":\"v\"}");
+    for (int round = 0; round < 4; round++) {
+        g_autofree char *key = g_strdup_printf("\"%d\":\"x\"", round);
+        g_autofree char *first = run("secret.get_all_records", "[]");
+        for (int again = 0; again < 4; again++)
+            assert_run("secret.get_all_records", "[]", first);
+        g_assert_null(strstr(first, key));
+        check("secret.add_to_other_config", "\"\"", "[\"%s\",\"%d\",\"x\"]", refs[round], round);
+        g_autofree char *next = run("secret.get_all_records", "[]");
+        g_assert_nonnull(strstr(next, key));
+        assert_run("secret.get_all_records", "[]", next);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(refs); i++) {
+        check("secret.destroy", "\"\"", "[\"%s\"]", refs[i]);
+        g_autofree char *rest = run("secret.get_all_records", "[]");
+        g_assert_null(strstr(rest, refs[i]));
+        g_free(refs[i]);
+    }
+}
+
 static void test_map(void)
 {
     g_autofree char *ref = new_object("secret.create", "{\"value\":\"v\"}");
@@ -185,6 +210,7 @@ int main(int argc, char **argv)
     front_set_store(store);
     g_test_add_func("/generic/create", test_create);
     g_test_add_func("/generic/dangling", test_dangling);
+    g_test_add_func("/generic/large-class", test_large_class);
     g_test_add_func("/generic/map", test_map);
     g_test_add_func("/generic/set", test_set);
     g_test_add_func("/generic/find", test_find);
