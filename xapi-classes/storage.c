@@ -177,6 +177,7 @@ static gboolean scan(struct call *c, const char *sr_ref)
     g_autoptr(record) sr = storage_attached_sr(sr_ref, &c->fault);
     if (!sr)
         return FALSE;
+    drafts_sweep(record_str(sr, F_SR_uuid));
     g_autoptr(value) answer = storage_call(c, "sr.scan", storage_params(record_str(sr, F_SR_uuid), NULL));
     if (!answer)
         return FALSE;

@@ -34,6 +34,19 @@ struct value *image_make(struct call *c, const char *method, struct value *param
 /* Removes an image whose record is gone or was never made, also for a call that was cancelled. Blocks. */
 void image_remove(const char *sr_uuid, const char *uuid);
 
+/* Images that belong to nobody while a piece of work is under way (storage_draft.c): new ones until the record of who
+ * is to hold them is there, old ones from when it lets go of them. They are listed on stable storage before the work
+ * begins; at its end, or when the SR is attached again after a crash, those that no VBD and no suspended VM refers to
+ * are removed, image and record. */
+struct drafts;
+struct drafts *drafts_new(void);
+void drafts_add(struct drafts *d, const char *sr_uuid, const char *uuid);
+gboolean drafts_begin(struct drafts *d, struct fault *f);
+/* Waits until what c committed is durable, with c's fault set when it is not; frees d. Blocks. */
+void drafts_end(struct call *c, struct drafts *d);
+/* Of an attached SR: those whose work has ended without being able to remove them. Blocks. */
+void drafts_sweep(const char *sr_uuid);
+
 /* Brings the VDI records of an attached SR in line with what is there. FALSE with f set. Blocks. */
 gboolean sr_scan_now(struct call *c, const char *sr_ref);
 /* Removes the VDI's record with its unattached VBDs; drives become empty. */
@@ -41,9 +54,10 @@ void vdi_forget_record(struct txn *t, const char *ref);
 
 /* Attaches the PBD's SR and scans it; sets currently_attached. FALSE with c's fault set. Blocks. */
 gboolean pbd_plug_now(struct call *c, const char *pbd_ref);
-/* The image that a clone, snapshot or full copy makes: a new VDI's reference (heap), NULL with c's fault set. Block. */
-struct value *vdi_clone_now(struct call *c, const char *vdi_ref, gboolean snapshot);
-struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_ref);
+/* The image that a clone, snapshot or full copy makes: a new VDI's reference (heap), NULL with c's fault set. uuid is
+ * the new image's; NULL: a random one. Block. */
+struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *uuid, gboolean snapshot);
+struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *uuid, const char *sr_ref);
 /* TRUE when an SM record has that type. */
 gboolean sr_type_is_known(const char *type);
 

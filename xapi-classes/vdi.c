@@ -173,7 +173,30 @@ static struct value *record_twin(G_GNUC_UNUSED struct call *c, struct txn *t, co
     return ref;
 }
 
-struct value *vdi_clone_now(struct call *c, const char *vdi_ref, gboolean snapshot)
+/* The uuid of a VM that runs and has the image attached for writing; NULL when there is none. Heap. */
+static char *writer_of(const struct record *vdi)
+{
+    struct value *vbds = record_field(vdi, F_VDI_VBDs);
+    for (gsize i = 0; i < value_count(vbds); i++) {
+        g_autoptr(record) vbd = store_get(the_store(), CLASS_VBD, value_str(value_at(vbds, i)));
+        if (!vbd || !record_bool(vbd, F_VBD_currently_attached) || strcmp(record_str(vbd, F_VBD_mode), "RW") != 0)
+            continue;
+        g_autoptr(record) vm = store_get(the_store(), CLASS_VM, record_str(vbd, F_VBD_VM));
+        if (vm && record_int(vm, F_VM_domid) >= 0)
+            return g_strdup(record_str(vm, F_VM_uuid));
+    }
+    return NULL;
+}
+
+static void choose_uuid(char chosen[UUID_SIZE], const char *given)
+{
+    if (given)
+        g_strlcpy(chosen, given, UUID_SIZE);
+    else
+        uuid_generate_text(chosen);
+}
+
+struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *new_uuid, gboolean snapshot)
 {
     char uuid[UUID_SIZE];
     struct value_builder b;
@@ -185,13 +208,16 @@ struct value *vdi_clone_now(struct call *c, const char *vdi_ref, gboolean snapsh
     g_autoptr(record) sr = storage_attached_sr(record_str(vdi, F_VDI_SR), &c->fault);
     if (!sr)
         return NULL;
-    uuid_generate_text(uuid);
+    g_autofree char *writer = snapshot ? writer_of(vdi) : NULL;
+    choose_uuid(uuid, new_uuid);
     storage_params_begin(&b, record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
     value_builder_put_string(&b, "new", uuid);
+    if (writer)
+        value_builder_put_string(&b, "writer", writer);
     return image_make(c, snapshot ? "vdi.snapshot" : "vdi.clone", value_builder_end(&b), sr, uuid, record_twin, &twin);
 }
 
-struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_ref)
+struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *new_uuid, const char *sr_ref)
 {
     char uuid[UUID_SIZE];
     struct value_builder b;
@@ -204,7 +230,7 @@ struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_r
     g_autoptr(record) to = from ? storage_attached_sr(sr_ref, &c->fault) : NULL;
     if (!to)
         return NULL;
-    uuid_generate_text(uuid);
+    choose_uuid(uuid, new_uuid);
     storage_params_begin(&b, record_str(from, F_SR_uuid), record_str(vdi, F_VDI_uuid));
     value_builder_put_string(&b, "dest_sr", record_str(to, F_SR_uuid));
     value_builder_put_string(&b, "new", uuid);
@@ -213,12 +239,12 @@ struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *sr_r
 
 struct value *vdi_clone(struct call *c)
 {
-    return vdi_clone_now(c, call_str(c, 0), FALSE);
+    return vdi_clone_now(c, call_str(c, 0), NULL, FALSE);
 }
 
 struct value *vdi_snapshot(struct call *c)
 {
-    return vdi_clone_now(c, call_str(c, 0), TRUE);
+    return vdi_clone_now(c, call_str(c, 0), NULL, TRUE);
 }
 
 /* VDI.copy(vdi, sr, base_vdi, into_vdi): the full copy into a new image is what the drivers here can do. */
@@ -230,7 +256,7 @@ struct value *vdi_copy(struct call *c)
     if (!ref_is_null(call_str(c, 2)) || !ref_is_null(call_str(c, 3)))
         return call_fail(c, "SR_OPERATION_NOT_SUPPORTED", record_str(vdi, F_VDI_SR), NULL);
     const char *sr = ref_is_null(call_str(c, 1)) ? record_str(vdi, F_VDI_SR) : call_str(c, 1);
-    return vdi_copy_now(c, vdi->ref, sr);
+    return vdi_copy_now(c, vdi->ref, NULL, sr);
 }
 
 /* ---- resize, update ---- */

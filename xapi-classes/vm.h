@@ -109,8 +109,11 @@ void mac_from_seed(const char *seed, const char *device, char mac[18]);
 
 /* Where a host without storage keeps one. */
 char *vm_suspend_path(const char *uuid);
-/* Destroys the VDI that held one, if any. Blocks. */
+/* Destroys the VDI that held one, if any, and if no other VM or snapshot refers to it. Blocks. */
 void vm_drop_suspend_image(struct call *c, const char *vdi);
+/* Without admission. to_vdi: VM_NO_SUSPEND_SR where no repository takes the image, instead of a file. Block. */
+gboolean vm_do_suspend(struct call *c, const struct record *vm, gboolean to_vdi);
+gboolean vm_do_resume(struct call *c, const char *vm, const char *host, gboolean paused);
 
 /* ---- power (vm_start.c, vm_power.c): without admission, also for tasks of the daemon's own ---- */
 

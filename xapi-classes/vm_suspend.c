@@ -4,7 +4,6 @@
 #include "xapi-classes/start.h"
 #include "xapi-classes/storage.h"
 #include "xapi-classes/vm.h"
-#include "xapi-classes/vm_twin.h"
 
 #include <string.h>
 
@@ -51,25 +50,34 @@ static struct value *record_image(G_GNUC_UNUSED struct call *c, struct txn *t, c
 }
 
 /* Room for all of the memory and what is said about it; what is not written takes no space. */
-static struct value *make_image(struct call *c, const struct record *vm, const struct record *sr)
+static struct value *make_image(struct call *c, const struct record *vm, const struct record *sr, struct drafts *drafts)
 {
     char uuid[UUID_SIZE];
     struct value_builder b;
     gint64 memory = record_int(vm, F_VM_memory_static_max);
     uuid_generate_text(uuid);
+    drafts_add(drafts, record_str(sr, F_SR_uuid), uuid);
+    if (!drafts_begin(drafts, &c->fault))
+        return NULL;
     storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
     value_builder_put(&b, "virtual_size", value_int(NULL, (memory + memory / 10 + 64 * MIB) / MIB * MIB));
     value_builder_put_string(&b, "type", "raw");
     return image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, record_image, (void *) vm);
 }
 
-void vm_drop_suspend_image(struct call *c, const char *vdi)
+/* Unless another VM or a checkpoint refers to it. */
+void vm_drop_suspend_image(struct call *c, const char *ref)
 {
-    if (ref_is_null(vdi))
+    g_autoptr(record) vdi = store_get(the_store(), CLASS_VDI, ref);
+    g_autoptr(record) sr = vdi != NULL ? store_get(the_store(), CLASS_SR, record_str(vdi, F_VDI_SR)) : NULL;
+    struct fault f = FAULT_INIT;
+    if (sr == NULL)
         return;
-    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify) value_unref);
-    g_ptr_array_add(images, value_string(NULL, vdi));
-    twin_drop_disks(c, images);
+    struct drafts *drafts = drafts_new();
+    drafts_add(drafts, record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
+    drafts_begin(drafts, &f); /* without the list it may be left over after a crash, no more */
+    fault_clear(&f);
+    drafts_end(c, drafts);
 }
 
 /* Names the image in a request. FALSE with f set when there is none. */
@@ -136,21 +144,34 @@ static gboolean was_suspended(struct call *c, struct vm_work *w, const char *ref
     }
     if (vm != NULL)
         note_image(c, ref, NULL_REF);
-    vm_drop_suspend_image(c, vdi);
     return FALSE;
+}
+
+static gboolean suspend_into(struct call *c, const struct record *vm, const char *image)
+{
+    g_auto(vm_work) w = VM_WORK_INIT;
+    note_image(c, vm->ref, image);
+    return save(c, &w, vm, image) || was_suspended(c, &w, vm->ref, image);
+}
+
+gboolean vm_do_suspend(struct call *c, const struct record *vm, gboolean to_vdi)
+{
+    g_autoptr(record) sr = suspend_sr(vm);
+    if (sr == NULL && to_vdi)
+        return fault_set(&c->fault, "VM_NO_SUSPEND_SR", vm->ref, NULL);
+    if (sr == NULL)
+        return suspend_into(c, vm, NULL_REF);
+    struct drafts *drafts = drafts_new();
+    g_autoptr(value) vdi = make_image(c, vm, sr, drafts);
+    gboolean done = vdi != NULL && suspend_into(c, vm, value_str(vdi));
+    drafts_end(c, drafts);
+    return done;
 }
 
 struct value *vm_suspend(struct call *c)
 {
     g_autoptr(record) vm = call_object(c, 0);
-    g_autoptr(record) sr = vm != NULL ? suspend_sr(vm) : NULL;
-    g_autoptr(value) vdi = sr != NULL ? make_image(c, vm, sr) : NULL;
-    if (vm == NULL || (sr != NULL && vdi == NULL))
-        return NULL;
-    const char *image = vdi != NULL ? value_str(vdi) : NULL_REF;
-    g_auto(vm_work) w = VM_WORK_INIT;
-    note_image(c, vm->ref, image);
-    return save(c, &w, vm, image) || was_suspended(c, &w, vm->ref, image) ? value_void() : NULL;
+    return vm != NULL && vm_do_suspend(c, vm, FALSE) ? value_void() : NULL;
 }
 
 /* ---- resume ---- */
@@ -171,26 +192,26 @@ static gboolean load(struct call *c, const struct record *vm, gboolean paused)
     return vm_run_domain(c, &w, "domain.resume", &b, consoles);
 }
 
-static struct value *resume(struct call *c, const char *host, gboolean paused)
+gboolean vm_do_resume(struct call *c, const char *ref, const char *host, gboolean paused)
 {
-    g_autoptr(record) vm = vm_begin_attempt(c, call_str(c, 0), host, "Suspended", "resume");
+    g_autoptr(record) vm = vm_begin_attempt(c, ref, host, "Suspended", "resume");
     if (vm == NULL)
-        return NULL;
+        return FALSE;
     gboolean resumed = load(c, vm, paused);
     disks_release(vm);
     if (resumed)
         vm_drop_suspend_image(c, record_str(vm, F_VM_suspend_VDI));
-    return resumed ? value_void() : NULL;
+    return resumed;
 }
 
 struct value *vm_resume(struct call *c)
 {
-    return resume(c, NULL, call_bool(c, 1));
+    return vm_do_resume(c, call_str(c, 0), NULL, call_bool(c, 1)) ? value_void() : NULL;
 }
 
 struct value *vm_resume_on(struct call *c)
 {
-    return resume(c, call_str(c, 1), call_bool(c, 2));
+    return vm_do_resume(c, call_str(c, 0), call_str(c, 1), call_bool(c, 2)) ? value_void() : NULL;
 }
 
 struct value *vm_set_suspend_VDI(struct call *c)

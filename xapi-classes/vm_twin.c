@@ -14,15 +14,61 @@ static gboolean is_to_be_copied(const struct record *vbd, const struct value *ig
            (ignore == NULL || !value_contains(ignore, vdi));
 }
 
-/* A copy goes to one SR; the quick ways stay where the image is. */
-static struct value *copy_disk(struct call *c, const char *vdi, enum twin_kind kind, const char *sr)
+/* What is to be made of a VBD's image. */
+struct plan {
+    struct record *vdi;   /* NULL: nothing */
+    char uuid[UUID_SIZE]; /* of the new image */
+};
+
+static void plan_free(void *data)
 {
-    if (kind != TWIN_COPY)
-        return vdi_clone_now(c, vdi, kind == TWIN_SNAPSHOT);
-    g_autoptr(record) r = store_get(the_store(), CLASS_VDI, vdi);
-    if (r == NULL)
-        return call_fail(c, "HANDLE_INVALID", "VDI", vdi, NULL);
-    return vdi_copy_now(c, vdi, ref_is_null(sr) ? record_str(r, F_VDI_SR) : sr);
+    struct plan *p = data;
+    record_unref(p->vdi);
+    g_free(p);
+}
+
+/* A full copy goes to one SR; the quick ways stay where the image is. */
+static const char *target_sr(const struct plan *p, enum twin_kind kind, const char *sr)
+{
+    return kind != TWIN_COPY || ref_is_null(sr) ? record_str(p->vdi, F_VDI_SR) : sr;
+}
+
+static struct plan *plan_copy(const char *vdi_ref, enum twin_kind kind, const char *sr_ref, struct drafts *drafts)
+{
+    struct plan *p = g_new0(struct plan, 1);
+    p->vdi = store_get(the_store(), CLASS_VDI, vdi_ref);
+    if (p->vdi == NULL)
+        return p;
+    uuid_generate_text(p->uuid);
+    g_autoptr(record) sr = store_get(the_store(), CLASS_SR, target_sr(p, kind, sr_ref));
+    if (sr != NULL)
+        drafts_add(drafts, record_str(sr, F_SR_uuid), p->uuid);
+    return p;
+}
+
+static GPtrArray *plan_copies(struct call *c, const struct record *vm, enum twin_kind kind, const char *sr,
+                              const struct value *ignore, struct drafts *drafts)
+{
+    const struct value *vbds = record_field(vm, F_VM_VBDs);
+    g_autoptr(GPtrArray) plans = g_ptr_array_new_with_free_func(plan_free);
+    for (gsize i = 0; i < value_count(vbds); i++) {
+        g_autoptr(record) vbd = store_get(the_store(), CLASS_VBD, value_str(value_at(vbds, i)));
+        gboolean wanted = vbd != NULL && is_to_be_copied(vbd, ignore);
+        struct plan *p = plan_copy(wanted ? record_str(vbd, F_VBD_VDI) : NULL_REF, kind, sr, drafts);
+        g_ptr_array_add(plans, p);
+        if (wanted && p->vdi == NULL) {
+            call_fail(c, "HANDLE_INVALID", "VDI", record_str(vbd, F_VBD_VDI), NULL);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&plans);
+}
+
+static struct value *carry_out(struct call *c, const struct plan *p, enum twin_kind kind, const char *sr)
+{
+    if (kind == TWIN_COPY)
+        return vdi_copy_now(c, p->vdi->ref, p->uuid, target_sr(p, kind, sr));
+    return vdi_clone_now(c, p->vdi->ref, p->uuid, kind == TWIN_SNAPSHOT);
 }
 
 static void unref_value(void *v)
@@ -31,24 +77,37 @@ static void unref_value(void *v)
 }
 
 GPtrArray *twin_copy_disks(struct call *c, const struct record *vm, enum twin_kind kind, const char *sr,
-                           const struct value *ignore)
+                           const struct value *ignore, struct drafts *drafts)
 {
-    const struct value *vbds = record_field(vm, F_VM_VBDs);
+    g_autoptr(GPtrArray) plans = plan_copies(c, vm, kind, sr, ignore, drafts);
+    if (plans == NULL || !drafts_begin(drafts, &c->fault))
+        return NULL;
     g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(unref_value);
-    for (gsize i = 0; i < value_count(vbds); i++) {
-        g_autoptr(record) vbd = store_get(the_store(), CLASS_VBD, value_str(value_at(vbds, i)));
-        struct value *copy = NULL;
-        gboolean wanted = vbd != NULL && is_to_be_copied(vbd, ignore);
-        if (wanted)
-            copy = copy_disk(c, record_str(vbd, F_VBD_VDI), kind, sr);
-        if (wanted && copy == NULL) {
-            twin_drop_disks(c, disks);
+    for (guint i = 0; i < plans->len; i++) {
+        const struct plan *p = g_ptr_array_index(plans, i);
+        struct value *copy = p->vdi != NULL ? carry_out(c, p, kind, sr) : NULL;
+        if (p->vdi != NULL && copy == NULL)
+            return NULL;
+        g_ptr_array_add(disks, copy);
+        call_progress(c, (double) (i + 1) / (double) (plans->len + 1));
+        if (call_is_cancelled(c)) {
+            call_cancelled_fault(c);
             return NULL;
         }
-        g_ptr_array_add(disks, copy);
-        call_progress(c, (double) (i + 1) / (double) (value_count(vbds) + 1));
     }
     return g_steal_pointer(&disks);
+}
+
+struct value *twin_copy_memory(struct call *c, const char *vdi, struct drafts *drafts)
+{
+    struct plan *p = plan_copy(vdi, TWIN_CLONE, NULL_REF, drafts);
+    struct value *copy = NULL;
+    if (p->vdi == NULL)
+        call_fail(c, "HANDLE_INVALID", "VDI", vdi, NULL);
+    else if (drafts_begin(drafts, &c->fault))
+        copy = carry_out(c, p, TWIN_CLONE, NULL_REF);
+    plan_free(p);
+    return copy;
 }
 
 /* Also for a call that was cancelled. */
@@ -186,6 +245,16 @@ static void copy_vm(struct txn *t, const struct record *vm, const char *ref)
     txn_set_str(t, CLASS_VM, ref, F_VM_power_state, "Halted");
 }
 
+void twin_renew_generation(struct txn *t, const char *ref)
+{
+    if (strchr(record_str(txn_get(t, CLASS_VM, ref), F_VM_generation_id), ':') == NULL)
+        return;
+    g_autofree char *id =
+        g_strdup_printf("%" G_GINT64_FORMAT ":%" G_GINT64_FORMAT, (gint64) g_random_int() << 31 | g_random_int() >> 1,
+                        (gint64) g_random_int() << 31 | g_random_int() >> 1);
+    txn_set_str(t, CLASS_VM, ref, F_VM_generation_id, id);
+}
+
 /* What must not be the same in two VMs that may run beside each other. */
 static void renew_identity(struct txn *t, const struct record *vm, const char *ref)
 {
@@ -196,12 +265,7 @@ static void renew_identity(struct txn *t, const struct record *vm, const char *r
         txn_remove_key(t, CLASS_VM, ref, F_VM_other_config, "default_template");
         txn_put_key(t, CLASS_VM, ref, F_VM_other_config, "base_template_name", record_str(vm, F_VM_name_label));
     }
-    if (strchr(record_str(vm, F_VM_generation_id), ':') != NULL) {
-        g_autofree char *id = g_strdup_printf("%" G_GINT64_FORMAT ":%" G_GINT64_FORMAT,
-                                              (gint64) g_random_int() << 31 | g_random_int() >> 1,
-                                              (gint64) g_random_int() << 31 | g_random_int() >> 1);
-        txn_set_str(t, CLASS_VM, ref, F_VM_generation_id, id);
-    }
+    twin_renew_generation(t, ref);
 }
 
 /* The line of descent goes through the newest snapshot. */

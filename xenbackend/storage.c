@@ -433,13 +433,23 @@ static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
     return NULL;
 }
 
+gboolean storage_writers_keep_still;
+
+/* A program that has the image open would go on writing to what is about to be its frozen past. */
+static gboolean nobody_writes(struct helper_request *req, const char *vdi, struct fault *f)
+{
+    if (storage_writers_keep_still || *value_get_str(req->params, "writer", "") == '\0')
+        return TRUE;
+    return fault_set(f, "VDI_IN_USE", vdi, req->method + strlen("vdi."), NULL);
+}
+
 /* vdi.clone and vdi.snapshot differ only in what the driver does. */
 static struct value *derive(struct helper_request *req, gboolean snapshot, struct fault *f)
 {
     const char *vdi = storage_uuid_param(req, "vdi", f);
     const char *new = storage_uuid_param(req, "new", f);
     g_autoptr(storage_sr) s = vdi != NULL && new != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
-    if (s == NULL)
+    if (s == NULL || !nobody_writes(req, vdi, f))
         return NULL;
     const struct storage_driver *d = s->driver;
     gboolean (*fn)(void *, const char *, const char *, const struct storage_job *, struct storage_vdi *,

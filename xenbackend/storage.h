@@ -3,7 +3,7 @@
  *
  * What a driver makes is whole or not there: it works under temporary names, syncs, and renames last, so that a crash
  * leaves at most a leftover that the next attach or scan removes. An image that a domain may write to must not be
- * snapshotted, copied or resized through here: the front sees to that (VDI_IN_USE). */
+ * cloned, copied or resized through here: the front sees to that (VDI_IN_USE). */
 #ifndef XENAPID_STORAGE_H
 #define XENAPID_STORAGE_H
 
@@ -89,6 +89,10 @@ extern const struct storage_driver storage_iso_driver;  /* a directory of .iso f
 
 /* The handlers, ended by {NULL, NULL}: a backend copies them into its table. Any thread. */
 extern const struct helper_method storage_methods[];
+
+/* Whether an image may be snapshotted while a domain has it attached for writing ("writer" in the params of
+ * vdi.snapshot). No, unless the backend says at its start that no process of its own holds images open. */
+extern gboolean storage_writers_keep_still;
 
 /* An attached SR's VDI as a file: SR_NOT_ATTACHED [sr], VDI_MISSING [sr, vdi]. *path is the caller's to free. */
 gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const char **format, struct fault *f);

@@ -116,7 +116,7 @@ static void test_states(void)
     g_assert_false(message_is_built(gone));
     /* A field that is no more has a value all the same: it stands in the record, too. */
     g_assert_true(message_is_built(message_lookup("VM.get_is_snapshot_from_vmpp")));
-    g_assert_true(message_lookup("VM.snapshot_with_quiesce")->handler == removed);
+    g_assert_true(message_lookup("VM.set_protection_policy")->handler == removed);
     g_assert_true(message_is_built(message_lookup("VM.get_all")));
 }
 
