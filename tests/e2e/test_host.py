@@ -383,7 +383,8 @@ class Messages(Case):
 class BlobsAndSecrets(Case):
     def test_a_blob_belongs_to_its_object_under_a_name(self):
         network = self.call("network.get_all")[0]
-        owners = {"host": self.host, "pool": self.pool, "SR": self.call("SR.get_all")[0], "network": network}
+        owners = {"host": self.host, "pool": self.pool, "SR": self.call("SR.get_all")[0], "network": network,
+                  "VM": self.vms[0]}
         for cls, ref in owners.items():
             blob = self.call(f"{cls}.create_new_blob", ref, "notes", "text/plain", True)
             self.assertEqual(self.call(f"{cls}.get_blobs", ref), {"notes": blob})
