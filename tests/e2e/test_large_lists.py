@@ -22,9 +22,7 @@ class LargeLists(unittest.TestCase):
 
     def test_who_writes_sees_it(self):
         def work(i):
-            session = self.server.login(codec="xml" if i % 2 else "json")
-            session.kind = f"worker {i}"
-            self.server._connections[session.kind] = self.server.connection("http", timeout=60)
+            session = self.server.login(kind=f"http {i}", codec="xml" if i % 2 else "json")  # a connection of its own
             for n in range(20):
                 text = f"{i} {n}"
                 session.call("VM.set_name_description", self.vms[i], text)
