@@ -170,18 +170,26 @@ static gboolean client_is_gone(struct transfer *t)
     return FALSE;
 }
 
+gssize transfer_read_some(struct transfer *t, void *buffer, gsize room)
+{
+    gssize n = transfer_may_go_on(t) ? http_read(t->r, buffer, room) : -1;
+    if (n < 0)
+        client_is_gone(t);
+    return n;
+}
+
 gssize transfer_read(struct transfer *t, void *buffer, gsize len)
 {
     gsize done = 0;
     while (done < len) {
-        gssize n = http_read(t->r, (char *) buffer + done, len - done);
+        gssize n = transfer_read_some(t, (char *) buffer + done, len - done);
+        if (n < 0)
+            return -1;
         if (n == 0)
             break;
-        if (n < 0 && !client_is_gone(t))
-            return -1;
         done += (gsize) n;
     }
-    return transfer_may_go_on(t) ? (gssize) done : -1;
+    return (gssize) done;
 }
 
 gboolean transfer_write(struct transfer *t, const void *data, gsize len)
@@ -352,6 +360,8 @@ void transfers_init(void)
     transfers.running = g_ptr_array_new();
     clock_every(WATCH_MS, watch, NULL);
     transfer_raw_init();
+    transfer_export_init();
+    transfer_import_init();
 }
 
 void transfers_stop(gint64 deadline_ms)

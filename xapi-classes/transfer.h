@@ -50,6 +50,8 @@ struct record *transfer_object(struct transfer *t, enum class_id class, const ch
 gboolean transfer_hold(struct transfer *t, enum class_id class, const char *ref, const char *op, const char *check);
 /* Fills the buffer unless the body ends: bytes; -1 with the fault set when the client went away. */
 gssize transfer_read(struct transfer *t, void *buffer, gsize len);
+/* The same, but content with any bytes that are there; 0 at the end. */
+gssize transfer_read_some(struct transfer *t, void *buffer, gsize room);
 /* FALSE when it went away: the fault is set. */
 gboolean transfer_write(struct transfer *t, const void *data, gsize len);
 /* The end of an answer that was begun with http_begin. */
@@ -62,5 +64,7 @@ guint transfer_status(const struct fault *f);
 /* ---- the handlers ---- */
 
 void transfer_raw_init(void);
+void transfer_export_init(void);
+void transfer_import_init(void);
 
 #endif
