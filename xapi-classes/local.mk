@@ -41,7 +41,7 @@ libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-cla
 	xapi-classes/vm_autostart.c xapi-classes/vm_checkpoint.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \
 	xapi-classes/vm_device.c xapi-classes/vm_disks.c xapi-classes/vm_foreign.c xapi-classes/vm_foreign.h \
 	xapi-classes/vm_memory.c xapi-classes/vm_metrics.c \
-	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_recover.c xapi-classes/vm_revert.c xapi-classes/vm_start.c \
+	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_revert.c xapi-classes/vm_start.c \
 	xapi-classes/vm_state.c xapi-classes/vm_stop.c xapi-classes/vm_stop.h xapi-classes/vm_suspend.c xapi-classes/vm_twin.c \
 	xapi-classes/vm_twin.h xapi-classes/vm_vcpus.c xapi-classes/vm_watch.c xapi-classes/vbd.c xapi-classes/vif.c \
 	xapi-classes/template.c xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
