@@ -44,7 +44,7 @@ libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-cla
 	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_revert.c xapi-classes/vm_start.c \
 	xapi-classes/vm_state.c xapi-classes/vm_stop.c xapi-classes/vm_stop.h xapi-classes/vm_suspend.c xapi-classes/vm_twin.c \
 	xapi-classes/vm_twin.h xapi-classes/vm_vcpus.c xapi-classes/vm_watch.c xapi-classes/vbd.c xapi-classes/vif.c \
-	xapi-classes/template.c xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
+	xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
 libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/transfer.c xapi-classes/transfer.h \
 	xapi-classes/transfer_raw.c xapi-classes/transfer_export.c xapi-classes/transfer_import.c \
 	xapi-classes/xva.h xapi-classes/xva_ova.c xapi-classes/xva_records.c xapi-classes/xva_stream.c \
