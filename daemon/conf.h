@@ -28,6 +28,7 @@ struct conf {
     int http_threads;   /* per listener; 0: one per CPU, at most 8 */
     int stop_timeout;   /* seconds to finish what is in flight at SIGTERM */
     GStrv cors_origins; /* "*" or origins */
+    gboolean templates; /* a new pool has some */
     /* [limits] */
     int connections, connections_per_address;
     int idle_timeout, header_timeout, body_timeout; /* seconds */

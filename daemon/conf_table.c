@@ -92,6 +92,8 @@ const struct conf_row conf_rows[] = {
     LIST("daemon", "cors-origins", cors_origins, "*", FORM_ANY,
          "Web origins whose pages may call the API from a browser; * is any (a session is never in a cookie that a browser "
          "sends by itself); empty: none."),
+    BOOL("daemon", "templates", templates, "yes",
+         "A new pool has templates of common guests. Those that are there stay when this becomes no."),
 
     INT("limits", "connections", connections, "4096", 1, 1000000, "Open connections in all."),
     INT("limits", "connections-per-address", connections_per_address, "512", 1, 1000000,

@@ -74,7 +74,7 @@ static const struct vm_operation {
     {"import", 0 | UNTOLD},
     {"export", HALTED | SUSPENDED | OF_TEMPLATE | OF_SNAPSHOT},
     {"metadata_export", ANY | OF_TEMPLATE | OF_SNAPSHOT | OF_CONTROL_DOMAIN},
-    {"reverting", ANY | UNTOLD},
+    {"reverting", ANY | OF_TEMPLATE | UNTOLD},
     {"destroy", HALTED | SUSPENDED | OF_TEMPLATE | OF_SNAPSHOT},
     {"create_vtpm", HALTED | UNTOLD},
 };

@@ -49,13 +49,23 @@ static void add_vm(struct txn *t, const char *network, int i)
         add_vif(t, vm, network, i);
 }
 
+/* The control domain is one of them. */
+static int count_vms(void)
+{
+    g_autoptr(GPtrArray) vms = store_all(the_store(), CLASS_VM);
+    int n = 0;
+    for (guint i = 0; i < vms->len; i++)
+        n += !record_bool(vms->pdata[i], F_VM_is_default_template);
+    return n;
+}
+
 void sim_fill(void)
 {
-    int have = (int) store_count(the_store(), CLASS_VM), want = the_conf()->sim_vms;
+    int have = count_vms(), want = the_conf()->sim_vms;
 
     if (the_conf()->backend != BACKEND_SIM)
         return;
-    for (int i = have; i <= want;) { /* the control domain is one of those that are there */
+    for (int i = have; i <= want;) {
         struct txn *t = txn_begin(the_store());
         const char *network = first_network(t);
         for (int end = MIN(i + BATCH, want + 1); i < end; i++)

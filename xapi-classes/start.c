@@ -36,6 +36,7 @@ void classes_start(void)
         storage_start();
         world_reconcile();
         sim_fill();
+        templates_start();
         world_autostart();
     }
     g_atomic_int_set(&started, 1);

@@ -29,6 +29,9 @@ void storage_start(void);
 void storage_backend_up(void);              /* a new backend process has nothing attached */
 void storage_changed(struct value *params); /* sr.changed */
 
+/* template.c: those of the pool's built-in templates that are not there yet. */
+void templates_start(void);
+
 /* sim_fill.c: [sim] vms=N. */
 void sim_fill(void);
 

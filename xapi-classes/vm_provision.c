@@ -48,6 +48,20 @@ static void start_element(G_GNUC_UNUSED GMarkupParseContext *context, const char
     g_ptr_array_add(data, d);
 }
 
+/* Two disks in one place; places that the VM has taken already are seen later. */
+static gboolean check_places(GPtrArray *disks, struct fault *f)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        const struct disk *d = g_ptr_array_index(disks, i);
+        for (guint k = 0; k < i; k++) {
+            const struct disk *other = g_ptr_array_index(disks, k);
+            if (vbd_position(d->device) >= 0 && vbd_position(d->device) == vbd_position(other->device))
+                return fault_set(f, "DEVICE_ALREADY_EXISTS", d->device, NULL);
+        }
+    }
+    return TRUE;
+}
+
 static GPtrArray *parse_disks(struct call *c, const char *text)
 {
     static const GMarkupParser parser = {.start_element = start_element};
@@ -59,7 +73,7 @@ static GPtrArray *parse_disks(struct call *c, const char *text)
         call_fail(c, "INVALID_VALUE", "other_config:disks", error->message, NULL);
         return NULL;
     }
-    return g_steal_pointer(&disks);
+    return check_places(disks, &c->fault) ? g_steal_pointer(&disks) : NULL;
 }
 
 /* ---- images ---- */

@@ -214,7 +214,7 @@ class Server:
     # ---- its files ----
 
     def write_conf(self):
-        conf = {"daemon": {"backend": "sim", "log-level": "info"}, "sim": {"start-ms": 50, "shutdown-ms": 50,
+        conf = {"daemon": {"backend": "sim", "log-level": "info", "templates": "no"}, "sim": {"start-ms": 50, "shutdown-ms": 50,
                 "reboot-ms": 50, "suspend-ms": 50, "plug-ms": 5}, "sessions": {"login-failure-delay-ms": 50}}
         for section, keys in self.conf.items():
             conf.setdefault(section, {}).update(keys)
