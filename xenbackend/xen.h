@@ -119,6 +119,9 @@ const char *xen_type(const struct xen_domain *d);
 gboolean xen_watch_start(void);
 /* To be looked at again soon: what xenstore says nothing about has changed. */
 void xen_watch_poke(int domid);
+/* The same, at once: when it returns the front has been told how things stand. To be called before a request that
+ * changed something is answered, so that older news never come after the answer. */
+void xen_watch_tell(int domid);
 /* A new front: it is told of all guests again. */
 void xen_watch_tell_again(void);
 /* Why the domain of this uuid is going to end, for domain.gone; reason is static. */

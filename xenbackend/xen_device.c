@@ -170,7 +170,7 @@ static void set_note(int domid, const char *class, const char *uuid, const char 
         xen_write(note, "/local/domain/%d/xenapid/%s/%s", domid, class, uuid);
     else
         xen_remove("/local/domain/%d/xenapid/%s/%s", domid, class, uuid);
-    xen_watch_poke(domid);
+    xen_watch_tell(domid);
 }
 
 static gint64 unplug_deadline(void)
@@ -239,7 +239,7 @@ struct value *xen_vbd_plug(struct helper_request *req, struct fault *f)
         set_note(d.domid, "vbd", uuid_of(vbd), NULL);
         return NULL;
     }
-    xen_watch_poke(d.domid);
+    xen_watch_tell(d.domid);
     return device_answer(device);
 }
 
@@ -366,7 +366,7 @@ struct value *xen_vif_plug(struct helper_request *req, struct fault *f)
         set_note(d.domid, "vif", uuid_of(vif), NULL);
         return NULL;
     }
-    xen_watch_poke(d.domid);
+    xen_watch_tell(d.domid);
     return value_empty_map();
 }
 

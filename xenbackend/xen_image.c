@@ -6,10 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <dirent.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "xenbackend/storage.h"
@@ -33,39 +31,39 @@ static gboolean bad_image(const char *path, const char *why, struct fault *f)
 
 /* ---- the directory ---- */
 
-static int open_beneath(int dir, const char *name, guint64 flags)
+static int open_directory(int state, const char *name)
 {
-    struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-    return (int) syscall(SYS_openat2, dir, name, &how, sizeof how);
+    return openat(state, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
 /* The front removes files that it does not need any more, so a directory that is made here is its own. */
 static int open_or_make(int state, const char *name)
 {
     struct stat st;
-    int dir = open_beneath(state, name, O_RDONLY | O_DIRECTORY);
-    if (dir >= 0 || errno != ENOENT || strchr(name, '/') != NULL || mkdirat(state, name, 0700) != 0)
+    int dir = open_directory(state, name);
+    if (dir >= 0 || errno != ENOENT || mkdirat(state, name, 0700) != 0)
         return dir;
-    dir = open_beneath(state, name, O_RDONLY | O_DIRECTORY);
+    dir = open_directory(state, name);
     if (dir >= 0 && fstat(state, &st) == 0 && fchown(dir, st.st_uid, st.st_gid) != 0)
         g_warning("%s/%s: %s", xen.state_dir, name, g_strerror(errno));
     return dir;
 }
 
+/* STATE/DIRECTORY/NAME: one step each, so that no link can lead elsewhere. */
 static gboolean locate(struct xen_image *image, const char *path, const char *uuid, struct fault *f)
 {
     gsize prefix = strlen(xen.state_dir);
-    g_autofree char *name = g_path_get_basename(path);
-    if (strncmp(path, xen.state_dir, prefix) != 0 || path[prefix] != '/' || !storage_uuid_is_valid(uuid) ||
-        !g_str_has_prefix(name, uuid))
+    gboolean below = strncmp(path, xen.state_dir, prefix) == 0 && path[prefix] == '/';
+    g_auto(GStrv) steps = g_strsplit(below ? path + prefix + 1 : "", "/", -1);
+    if (g_strv_length(steps) != 2 || *steps[0] == '\0' || *steps[0] == '.' || !storage_uuid_is_valid(uuid) ||
+        !g_str_has_prefix(steps[1], uuid))
         return fault_set(f, "INVALID_VALUE", "path", path, NULL);
-    g_autofree char *below = g_path_get_dirname(path + prefix + 1);
     int state = open(xen.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    image->dir = state >= 0 ? open_or_make(state, below) : -1;
+    image->dir = state >= 0 ? open_or_make(state, steps[0]) : -1;
     int err = errno;
     if (state >= 0)
         close(state);
-    image->name = g_steal_pointer(&name);
+    image->name = g_strdup(steps[1]);
     return image->dir >= 0 || file_fault(path, err, f);
 }
 
@@ -186,7 +184,7 @@ void xen_image_close(struct xen_image *image)
 void xen_image_clean(void)
 {
     int state = open(xen.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int dir = state >= 0 ? open_beneath(state, "suspend", O_RDONLY | O_DIRECTORY) : -1;
+    int dir = state >= 0 ? open_directory(state, "suspend") : -1;
     DIR *files = dir >= 0 ? fdopendir(dir) : NULL;
     for (struct dirent *e = NULL; files != NULL && (e = readdir(files)) != NULL;)
         if (g_str_has_suffix(e->d_name, UNWHOLE))

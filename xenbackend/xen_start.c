@@ -155,7 +155,7 @@ struct value *xen_build(struct helper_request *req, struct value *config, int fd
     release_uuid(uuid);
     if (!built)
         return NULL;
-    xen_watch_poke((int) domid);
+    xen_watch_tell((int) domid);
     return started(domid);
 }
 
@@ -172,7 +172,7 @@ gboolean xen_destroy(struct xen_op *op, const struct xen_domain *d, struct fault
     if (xen_is_ours(d->domid)) /* so that it is finished if we are not there to do it */
         xen_write("destroying", "/local/domain/%d/xenapid/state", d->domid);
     int rc = xen_op_wait(op, libxl_domain_destroy(op->ctx, (guint32) d->domid, xen_op_how(op)), 0);
-    xen_watch_poke(d->domid);
+    xen_watch_tell(d->domid);
     return rc == 0 || rc == ERROR_DOMAIN_NOTFOUND || xen_op_fault(op, rc, d->uuid, "domain_destroy", f);
 }
 

@@ -24,7 +24,7 @@ static struct value *set_paused(struct helper_request *req, enum xen_power power
     if (!xen_op_begin(&op, req, f))
         return NULL;
     int rc = xen_op_wait(&op, fn(op.ctx, (guint32) d.domid, xen_op_how(&op)), 0);
-    xen_watch_poke(d.domid); /* xenstore says nothing of it */
+    xen_watch_tell(d.domid); /* xenstore says nothing of it */
     return rc == 0 || xen_op_fault(&op, rc, d.uuid, name, f) ? value_empty_map() : NULL;
 }
 

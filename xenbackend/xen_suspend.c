@@ -30,7 +30,7 @@ static void go_on(const struct xen_domain *d)
         g_warning("domain %d was suspended and does not go on", d->domid);
     if (xen_is_ours(d->domid))
         xen_write("ready", "/local/domain/%d/xenapid/state", d->domid);
-    xen_watch_poke(d->domid);
+    xen_watch_tell(d->domid);
 }
 
 static gboolean save(struct xen_op *op, const struct xen_domain *d, struct xen_image *image, gint64 timeout,

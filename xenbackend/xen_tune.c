@@ -59,7 +59,7 @@ struct value *xen_set_memory_target(struct helper_request *req, struct fault *f)
             return NULL;
         }
     }
-    xen_watch_poke(d.domid);
+    xen_watch_tell(d.domid);
     if (value_as_bool(value_get(req->params, "wait")) && !wait_for_target(req, &d, target, f))
         return NULL;
     return value_empty_map();
@@ -88,7 +88,7 @@ struct value *xen_set_vcpus(struct helper_request *req, struct fault *f)
     if (rc == 0)
         rc = xen_op_wait(&op, libxl_set_vcpuonline(op.ctx, (guint32) d.domid, &map, xen_op_how(&op)), 0);
     libxl_bitmap_dispose(&map);
-    xen_watch_poke(d.domid);
+    xen_watch_tell(d.domid);
     return rc == 0 || xen_op_fault(&op, rc, d.uuid, "set_vcpuonline", f) ? value_empty_map() : NULL;
 }
 

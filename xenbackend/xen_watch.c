@@ -11,9 +11,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define USAGE_PERIOD (5 * G_TIME_SPAN_SECOND)
-#define GUEST_PERIOD G_TIME_SPAN_SECOND /* what a guest says of itself is told at most this often */
-#define TOKEN_LIST   "list"
+#define USAGE_PERIOD  (5 * G_TIME_SPAN_SECOND)
+#define GUEST_PERIOD  G_TIME_SPAN_SECOND /* what a guest says of itself is told at most this often */
+#define TELL_PATIENCE (5 * G_TIME_SPAN_SECOND)
+#define TOKEN_LIST    "list"
 
 struct watched {
     int domid;
@@ -35,6 +36,7 @@ static struct {
     GCond happened;
     guint64 moment;
     GArray *pokes;        /* domids */
+    guint64 asked, told;  /* pokes so far, and those of them that were looked at */
     GHashTable *expected; /* uuid -> reason */
     gboolean tell_again;
 } watch = {.wake = -1};
@@ -48,12 +50,32 @@ static void wake_thread(void)
         g_warning("eventfd: %s", g_strerror(errno));
 }
 
-void xen_watch_poke(int domid)
+/* Before the thread is there everything is still to be told. 0: so it is. */
+static guint64 poke(int domid)
 {
+    if (watch.wake < 0)
+        return 0;
     g_mutex_lock(&watch.lock);
     g_array_append_val(watch.pokes, domid);
+    guint64 number = ++watch.asked;
     g_mutex_unlock(&watch.lock);
     wake_thread();
+    return number;
+}
+
+void xen_watch_poke(int domid)
+{
+    poke(domid);
+}
+
+void xen_watch_tell(int domid)
+{
+    guint64 number = poke(domid);
+    gint64 until = g_get_monotonic_time() + TELL_PATIENCE;
+    g_mutex_lock(&watch.lock);
+    while (watch.told < number && g_cond_wait_until(&watch.happened, &watch.lock, until))
+        ;
+    g_mutex_unlock(&watch.lock);
 }
 
 void xen_watch_tell_again(void)
@@ -291,12 +313,14 @@ static void forget_told_guests(void)
     }
 }
 
-static void take_pokes(void)
+/* Answers how many pokes were taken so far. */
+static guint64 take_pokes(void)
 {
     guint64 count;
     if (read(watch.wake, &count, sizeof count) < 0)
-        return;
+        return 0;
     g_mutex_lock(&watch.lock);
+    guint64 asked = watch.asked;
     g_autoptr(GArray) pokes = watch.pokes;
     gboolean again = watch.tell_again;
     watch.pokes = g_array_new(FALSE, FALSE, sizeof(int));
@@ -311,6 +335,7 @@ static void take_pokes(void)
     }
     if (again)
         forget_told_guests();
+    return asked;
 }
 
 /* Looks at all that is to be looked at; answers when the next look at a guest is due. */
@@ -353,12 +378,21 @@ static void wait_for_events(gint64 until)
         g_warning("poll: %s", g_strerror(errno));
 }
 
+static void tell_waiting(guint64 asked)
+{
+    g_mutex_lock(&watch.lock);
+    watch.told = MAX(watch.told, asked);
+    watch.moment++;
+    g_cond_broadcast(&watch.happened);
+    g_mutex_unlock(&watch.lock);
+}
+
 static void *watch_thread(void *data G_GNUC_UNUSED)
 {
     gint64 usage_due = g_get_monotonic_time() + USAGE_PERIOD, next;
     for (;;) {
         gboolean any = take_events();
-        take_pokes();
+        guint64 asked = take_pokes();
         if (g_get_monotonic_time() >= usage_due) {
             check_xenstore();
             xen_usage_tell();
@@ -368,8 +402,10 @@ static void *watch_thread(void *data G_GNUC_UNUSED)
         if (watch.list)
             read_list();
         next = look(g_get_monotonic_time());
-        if (any)
-            xen_watch_wake();
+        if (watch.list) /* one of them has gone */
+            read_list();
+        if (any || asked > 0)
+            tell_waiting(asked);
         if (!watch.list)
             wait_for_events(MIN(next, usage_due));
     }
