@@ -88,3 +88,9 @@ include tests/fuzz/local.mk
 noinst_PROGRAMS += tests/toys/toy-process
 tests_toys_toy_process_SOURCES = tests/toys/toy-process.c
 tests_toys_toy_process_LDADD = $(BASE_LIBS)
+
+# What make check and ./test run beside the programs.
+CLEANFILES += $(EXTRA_PROGRAMS)
+EXTRA_DIST += tests/run-all tests/packages.sh tests/e2e tests/clients tests/xen
+dist-hook:
+	find $(distdir)/tests '(' -name __pycache__ -o -name node_modules -o -name '*.o' -o -name .dirstamp -o -name .deps ')' -prune -exec rm -rf '{}' +

@@ -66,7 +66,7 @@ static struct disk *open_disk(const char *method, struct value *params, struct f
     int fds[WIRE_MAX_FDS], n_fds = 0;
     struct peer_options options = {.timeout_ms = -1, .got_fds = fds, .n_got_fds = &n_fds};
     g_autoptr(value) given = params;
-    g_autoptr(value) answer = backend_call(method, given, &options, f);
+    G_GNUC_UNUSED g_autoptr(value) answer = backend_call(method, given, &options, f);
     if (!answer)
         return NULL;
     for (int i = 1; i < n_fds; i++)

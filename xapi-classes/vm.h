@@ -12,7 +12,7 @@
  * VM's true state is asked for at the end. */
 struct vm_work {
     char ref[REF_SIZE], uuid[UUID_SIZE];
-    gint64 domid; /* as it was at the beginning */
+    gint64 domid;    /* as it was at the beginning */
     gboolean unsure; /* a request failed: what is true is not known (after the end: could not be found out) */
 };
 void vm_work_begin(struct vm_work *w, const struct record *vm);

@@ -97,7 +97,7 @@ gboolean file_make_empty(struct storage_dir *d, const char *tmp, const char *vdi
 
 /* The last step of making a VDI, with the lock: sidecar, name, books. The image in tmp is complete. */
 gboolean file_publish_new(struct storage_dir *d, const char *tmp, const char *vdi, const char *type,
-                            struct value *sm_config, const char *origin, struct storage_vdi *out, struct fault *f)
+                          struct value *sm_config, const char *origin, struct storage_vdi *out, struct fault *f)
 {
     char name[IMAGE_NAME_SIZE];
     struct image image;
@@ -290,7 +290,7 @@ static gboolean chain_allocated(const char *path, const char *format, gint64 *by
 
 /* The copy in tmp takes the place of an existing VDI, which keeps its size. With the lock. */
 gboolean file_publish_over(struct storage_dir *d, const char *tmp, const struct image *old, struct storage_vdi *out,
-                             struct fault *f)
+                           struct fault *f)
 {
     g_autofree char *path = dir_file(d, tmp);
     g_autofree char *bytes = g_strdup_printf("%" G_GINT64_FORMAT, old->virtual_size);
