@@ -66,7 +66,7 @@ static struct disk *open_disk(const char *method, struct value *params, struct f
     int fds[WIRE_MAX_FDS], n_fds = 0;
     struct peer_options options = {.timeout_ms = -1, .got_fds = fds, .n_got_fds = &n_fds};
     g_autoptr(value) given = params;
-    G_GNUC_UNUSED g_autoptr(value) answer = backend_call(method, given, &options, f);
+    g_autoptr(value) answer = backend_call(method, given, &options, f);
     if (!answer)
         return NULL;
     for (int i = 1; i < n_fds; i++)
@@ -204,7 +204,7 @@ static void unstage(const char *stage)
     value_builder_map(&b, NULL, 1);
     value_builder_put_string(&b, "stage", stage);
     g_autoptr(value) params = value_builder_end(&b);
-    g_autoptr(value) answer = backend_call("vdi.unstage", params, NULL, &f);
+    value_unref(backend_call("vdi.unstage", params, NULL, &f));
     fault_clear(&f); /* a backend that does not know it has dropped it */
 }
 
