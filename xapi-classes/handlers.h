@@ -16,6 +16,8 @@ handler_fn vif_create, vif_destroy;
 handler_fn console_create;
 handler_fn network_create, network_destroy;
 handler_fn vdi_create, vdi_destroy;
+handler_fn vmss_create, vmss_destroy;
+handler_fn vm_appliance_destroy;
 handler_fn pbd_create, pbd_destroy;
 
 handler_fn subject_create;

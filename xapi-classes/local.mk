@@ -8,7 +8,7 @@ libfront_a_SOURCES += \
 
 # The rows; one file for each class.
 EXTRA_DIST += \
-	xapi-classes/all.def xapi-classes/errors.def xapi-classes/templates.def xapi-classes/templates.def xapi-classes/ACMPolicy.def xapi-classes/Bond.def \
+	xapi-classes/all.def xapi-classes/errors.def xapi-classes/templates.def xapi-classes/ACMPolicy.def xapi-classes/Bond.def \
 	xapi-classes/Certificate.def xapi-classes/Cluster.def xapi-classes/Cluster_host.def xapi-classes/DPCI.def \
 	xapi-classes/DR_task.def xapi-classes/DSCSI.def xapi-classes/DSCSI_HBA.def xapi-classes/Feature.def \
 	xapi-classes/GPU_group.def xapi-classes/LVHD.def xapi-classes/Observer.def xapi-classes/PBD.def \
@@ -38,13 +38,14 @@ libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes
 	xapi-classes/storage_start.c xapi-classes/storage_draft.c xapi-classes/storage_image.c xapi-classes/blob.c xapi-classes/pool.c
 libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-classes/operation_private.h \
 	xapi-classes/operation_devices.c xapi-classes/vm.h xapi-classes/vm.c xapi-classes/vm_ask.c \
-	xapi-classes/vm_autostart.c xapi-classes/vm_checkpoint.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \
+	xapi-classes/vm_autostart.c xapi-classes/vm_checkpoint.c xapi-classes/vm_appliance.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \
 	xapi-classes/vm_device.c xapi-classes/vm_disks.c xapi-classes/vm_foreign.c xapi-classes/vm_foreign.h \
 	xapi-classes/vm_memory.c xapi-classes/vm_metrics.c \
 	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_recover.c xapi-classes/vm_revert.c xapi-classes/vm_start.c \
 	xapi-classes/vm_state.c xapi-classes/vm_stop.c xapi-classes/vm_stop.h xapi-classes/vm_suspend.c xapi-classes/vm_twin.c \
 	xapi-classes/vm_twin.h xapi-classes/vm_vcpus.c xapi-classes/vm_watch.c xapi-classes/vbd.c xapi-classes/vif.c \
-	xapi-classes/console.c xapi-classes/template.c xapi-classes/world.c xapi-classes/world.h
+	xapi-classes/template.c xapi-classes/run_message.c xapi-classes/run_message.h xapi-classes/vmss.c xapi-classes/vmss.h xapi-classes/vmss_run.c \
+	xapi-classes/message.h xapi-classes/operation_appliance.c xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
 libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/transfer.c xapi-classes/transfer.h \
 	xapi-classes/transfer_raw.c xapi-classes/transfer_export.c xapi-classes/transfer_import.c \
 	xapi-classes/xva.h xapi-classes/xva_ova.c xapi-classes/xva_records.c xapi-classes/xva_stream.c \

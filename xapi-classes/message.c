@@ -1,6 +1,7 @@
 /* message.c - the class message: alerts for the administrator. The oldest go when there are too many. */
 #include "daemon/call.h"
 #include "xapi-classes/handlers.h"
+#include "xapi-classes/message.h"
 
 #define MAX_MESSAGES 10000
 
@@ -11,6 +12,27 @@ static void drop_oldest(struct txn *t)
     g_autoptr(GPtrArray) all = txn_all(t, CLASS_message); /* oldest first */
     for (guint i = 0; i + MAX_MESSAGES <= all->len; i++)
         txn_destroy(t, CLASS_message, ((struct record *) all->pdata[i])->ref);
+}
+
+static const char *add(struct txn *t, const char *name, gint64 priority, const char *cls, const char *obj_uuid,
+                       const char *body)
+{
+    drop_oldest(t);
+    const char *ref = txn_create(t, CLASS_message, NULL, NULL);
+    txn_set_str(t, CLASS_message, ref, F_message_name, name);
+    txn_set_int(t, CLASS_message, ref, F_message_priority, priority);
+    txn_set_str(t, CLASS_message, ref, F_message_cls, cls);
+    txn_set_str(t, CLASS_message, ref, F_message_obj_uuid, obj_uuid);
+    txn_set_str(t, CLASS_message, ref, F_message_body, body);
+    txn_set_time(t, CLASS_message, ref, F_message_timestamp, g_get_real_time() / G_USEC_PER_SEC);
+    return ref;
+}
+
+void message_post(const char *name, int priority, const char *cls, const char *obj_uuid, const char *body)
+{
+    struct txn *t = txn_begin(the_store());
+    add(t, name, priority, cls, obj_uuid, body);
+    txn_commit(t);
 }
 
 /* What "VM" among the values of cls names, in the model: host, VM, SR, Certificate, ... CLASS_NONE: nothing stored. */
@@ -28,15 +50,8 @@ struct value *message_create(struct call *c)
     if (!about)
         return call_fail(c, "UUID_INVALID", call_str(c, 2), call_str(c, 3), NULL);
     struct txn *t = txn_begin(the_store());
-    drop_oldest(t);
-    const char *ref = txn_create(t, CLASS_message, NULL, NULL);
-    struct value *result = value_string(NULL, ref);
-    txn_set_str(t, CLASS_message, ref, F_message_name, call_str(c, 0));
-    txn_set_int(t, CLASS_message, ref, F_message_priority, call_int(c, 1));
-    txn_set_str(t, CLASS_message, ref, F_message_cls, call_str(c, 2));
-    txn_set_str(t, CLASS_message, ref, F_message_obj_uuid, call_str(c, 3));
-    txn_set_str(t, CLASS_message, ref, F_message_body, call_str(c, 4));
-    txn_set_time(t, CLASS_message, ref, F_message_timestamp, g_get_real_time() / G_USEC_PER_SEC);
+    struct value *result = value_string(
+        NULL, add(t, call_str(c, 0), call_int(c, 1), call_str(c, 2), call_str(c, 3), call_str(c, 4)));
     call_commit(c, t);
     return result;
 }

@@ -297,6 +297,7 @@ void vm_derive(struct txn *t, const char *ref)
         vbd_derive(t, value_str(value_at(vbds, i)));
     for (gsize i = 0; i < value_count(vifs); i++)
         vif_derive(t, value_str(value_at(vifs, i)));
+    appliance_derive(t, record_str(vm, F_VM_appliance));
 }
 
 /* ---- all classes ---- */
@@ -334,6 +335,8 @@ gboolean operation_check(struct txn *t, enum class_id class, const char *ref, co
         return sr_check(t, r, op, f);
     case CLASS_host:
         return host_check(r, op, f);
+    case CLASS_VM_appliance:
+        return appliance_check(t, r, op, f);
     default:
         return operation_check_exclusive(r, f);
     }

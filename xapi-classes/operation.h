@@ -23,6 +23,7 @@ gboolean fault_power_state(struct fault *f, const char *vm, const char *expected
 void operations_clear(struct txn *t);
 
 /* pbd_derive keeps those of its SR, vm_derive those of its devices, too. */
-derive_fn vm_derive, vbd_derive, vif_derive, vdi_derive, sr_derive, pbd_derive, host_derive, pool_derive, task_derive;
+derive_fn vm_derive, vbd_derive, vif_derive, vdi_derive, sr_derive, pbd_derive, host_derive, pool_derive, task_derive,
+    appliance_derive;
 
 #endif

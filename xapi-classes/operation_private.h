@@ -5,7 +5,7 @@
 #include "xapi-classes/operation.h"
 
 typedef gboolean operation_check_fn(struct txn *t, const struct record *r, const char *op, struct fault *f);
-operation_check_fn vbd_check, vif_check, vdi_check, sr_check;
+operation_check_fn vbd_check, vif_check, vdi_check, sr_check, appliance_check;
 gboolean host_check(const struct record *host, const char *op, struct fault *f);
 
 /* OTHER_OPERATION_IN_PROGRESS when the object has any. */

@@ -39,6 +39,7 @@ void classes_start(void)
         templates_start();
         world_autostart();
     }
+    schedules_start();
     g_atomic_int_set(&started, 1);
 }
 

@@ -45,7 +45,7 @@ static void check(const char *name, const char *wanted, const char *format, ...)
     assert_run(name, args, wanted);
 }
 
-/* VMSS, PVS_cache_storage and secret have generic constructors. */
+/* PVS_cache_storage and secret have generic constructors, VMSS has one with checks around it. */
 static char *new_object(const char *name, const char *record)
 {
     g_autofree char *args = g_strdup_printf("[%s]", record);
@@ -63,8 +63,8 @@ static char *uuid_of(enum class_id class, const char *ref)
 static void test_create(void)
 {
     g_autofree char *ref = new_object("VMSS.create", "{\"name_label\":\"n\",\"uuid\":\"mine\",\"unknown\":1,"
-                                                     "\"schedule\":{\"a\":\"b\"},\"VMs\":[\"x\"]}");
-    check("VMSS.get_schedule", "{\"a\":\"b\"}", "[\"%s\"]", ref);
+                                                     "\"schedule\":{\"min\":\"15\"},\"VMs\":[\"x\"]}");
+    check("VMSS.get_schedule", "{\"min\":\"15\"}", "[\"%s\"]", ref);
     check("VMSS.get_retained_snapshots", "7", "[\"%s\"]", ref);
     /* RO/runtime: not the caller's to say. */
     check("VMSS.get_VMs", "[]", "[\"%s\"]", ref);
