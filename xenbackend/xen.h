@@ -29,6 +29,7 @@
 /* This host. All of it is made before the first request and may be used on any thread. */
 extern struct xen {
     char *state_dir;
+    char *blank; /* a medium with nothing on it */
     char dom0_uuid[UUID_TEXT_SIZE];
     xc_interface *xc;
     struct xs_handle *xs;
@@ -149,7 +150,9 @@ struct value *xen_usage_host(void);
 
 /* ---- xen_config.c: a VM's description as libxl wants it ---- */
 
-/* Fills *c, which the caller disposes of. A domain that does not boot is restored: it has its kernel already. */
+/* Fills *c, which the caller disposes of. Empty drives come with a blank medium: device models (QEMU 7.2) that begin
+ * with an empty one die when something is inserted. It is to be ejected (xen_drives_empty) before the guest runs. A
+ * domain that does not boot is restored: it has its kernel already. */
 gboolean xen_config_fill(struct xen_op *op, struct value *config, gboolean boots, libxl_domain_config *c,
                          struct fault *f);
 
@@ -171,6 +174,7 @@ gboolean xen_disk_is_device(struct value *vbd, gboolean hvm);
 char *xen_disk_device(struct value *vbd);
 /* The text of our key for it; the caller frees. */
 char *xen_disk_note(struct value *vbd);
+gboolean xen_drives_empty(struct xen_op *op, struct value *config, guint32 domid, struct fault *f);
 helper_fn xen_vbd_plug, xen_vbd_unplug, xen_vbd_insert, xen_vbd_eject, xen_vif_plug, xen_vif_unplug, xen_vif_update;
 
 /* ---- xen_model.c ---- */

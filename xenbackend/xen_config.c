@@ -248,8 +248,13 @@ static gboolean fill_disks(struct value *config, gboolean hvm, libxl_domain_conf
         struct value *vbd = value_at(vbds, i);
         if (!xen_disk_is_device(vbd, hvm))
             continue;
-        if (!xen_disk_fill(vbd, hvm, &c->disks[c->num_disks++], f))
+        libxl_device_disk *disk = &c->disks[c->num_disks++];
+        if (!xen_disk_fill(vbd, hvm, disk, f))
             return FALSE;
+        if (disk->format == LIBXL_DISK_FORMAT_EMPTY) {
+            disk->format = LIBXL_DISK_FORMAT_RAW;
+            disk->pdev_path = strdup(xen.blank);
+        }
     }
     return TRUE;
 }

@@ -337,6 +337,20 @@ struct value *xen_vbd_eject(struct helper_request *req, struct fault *f)
     return change_medium(req, FALSE, f);
 }
 
+gboolean xen_drives_empty(struct xen_op *op, struct value *config, guint32 domid, struct fault *f)
+{
+    struct value *vbds = value_get(config, "vbds");
+    int rc = 0;
+    for (gsize i = 0; rc == 0 && i < value_count(vbds); i++) {
+        libxl_device_disk disk;
+        if (!is_empty(value_at(vbds, i)) || !xen_disk_fill(value_at(vbds, i), TRUE, &disk, f))
+            continue;
+        rc = xen_op_wait(op, libxl_cdrom_insert(op->ctx, domid, &disk, xen_op_how(op)), 0);
+        libxl_device_disk_dispose(&disk);
+    }
+    return rc == 0 || xen_build_fault(op, rc, value_get_str(config, "uuid", ""), "cdrom_insert", f);
+}
+
 /* ---- interfaces plugged ---- */
 
 static gboolean add_nic(struct xen_op *op, const struct xen_domain *d, struct value *vif, struct fault *f)

@@ -55,6 +55,19 @@ static gboolean open_libxl(void)
     return opened;
 }
 
+/* As large as one sector of a CD. */
+static gboolean make_blank(const char *runtime_dir)
+{
+    static const char sector[2048];
+    g_autoptr(GError) error = NULL;
+    xen.blank = g_build_filename(runtime_dir, "blank.iso", NULL);
+    g_mkdir_with_parents(runtime_dir, 0755);
+    if (g_file_set_contents(xen.blank, sector, sizeof sector, &error))
+        return TRUE;
+    g_critical("%s", error->message);
+    return FALSE;
+}
+
 static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
 {
     xen.state_dir = g_canonicalize_filename(c->state_dir, NULL);
@@ -65,7 +78,7 @@ static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
         return FALSE;
     }
     xen_host_init();
-    if (!open_libxl())
+    if (!make_blank(c->runtime_dir) || !open_libxl())
         return FALSE;
     xen_recover();
     return xen_watch_start();

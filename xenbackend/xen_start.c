@@ -104,7 +104,8 @@ static gboolean bring_to_life(struct xen_op *op, struct value *config, guint32 d
 {
     if (helper_cancelled(op->req))
         return fault_set(f, "TASK_CANCELLED", "", NULL);
-    if (!lock_nics(config, domid, f))
+    gboolean hvm = strcmp(value_get_str(config, "type", ""), "hvm") == 0;
+    if (!lock_nics(config, domid, f) || (hvm && !xen_drives_empty(op, config, domid, f)))
         return FALSE;
     int rc = paused ? 0 : xen_op_wait(op, libxl_domain_unpause(op->ctx, domid, xen_op_how(op)), 0);
     if (rc != 0)
