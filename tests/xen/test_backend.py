@@ -1,6 +1,7 @@
 """xenapid-xen on real Xen, driven over its wire inside dom0: python3 test_backend.py PROGRAM [-v] [TEST...]."""
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,8 @@ class OnXen(unittest.TestCase):
         self.addCleanup(self.tidy)
 
     def backend(self):
-        return Backend(PROGRAM, f"--state-dir={self.state}", "--log-level=info", log=self.log)
+        return Backend(PROGRAM, f"--state-dir={self.state}", f"--runtime-dir={self.state}/run", "--log-level=info",
+                       log=self.log)
 
     def tidy(self):
         self.b.close()
@@ -458,6 +460,65 @@ class Devices(OnXen):
         self.b.call("domain.vif_update", uuid=c["uuid"], vif=vif)
         self.assertIn("GUEST UP", page("http://10.0.2.77/init"))
 
+
+class Kinds(Devices):
+    """PVH and HVM guests."""
+
+    def test_pvh(self):
+        c = linux("pvh", vbds=[self.disk("qcow2")[1]])
+        state = self.start(c)["state"]
+        self.assertEqual("pvh", state["type"])
+        self.ready(c["uuid"])
+        self.b.call("domain.shutdown", uuid=c["uuid"], reason="poweroff", timeout=100)
+
+    def hvm(self, **more):
+        path, vbd = self.disk("raw", "hda", 1)
+        shutil.copyfile(f"{GUEST}/boot.img", path)
+        drive = {"uuid": new_uuid(), "device": "hdc", "userdevice": "3", "mode": "RO", "type": "CD", "bootable": False,
+                 "empty": True}
+        return {"uuid": new_uuid(), "name": "windowless", "type": "hvm", "vcpus_max": 1, "vcpus": 1,
+                "memory_static_max": 32 * MIB, "memory_target": 32 * MIB, "hvm_boot_order": "c", "platform": {},
+                "vbds": [vbd, drive], "vifs": [], "consoles": [{"uuid": new_uuid(), "protocol": "rfb"}], **more}
+
+    def test_hvm(self):
+        c = self.hvm()
+        state = self.start(c)["state"]
+        self.assertEqual("hvm", state["type"])
+        self.assertEqual({v["uuid"] for v in c["vbds"]}, set(state["vbds"]))
+        with socket.create_connection(("127.0.0.1", state["console"]["vnc_port"]), 10) as screen:
+            self.assertEqual(b"RFB 003.008", screen.recv(11))
+        self.says(state["console"]["tty"], "TINY HVM UP")
+        begin = time.time()
+        self.fails("VM_SHUTDOWN_TIMEOUT", "domain.shutdown", uuid=c["uuid"], reason="poweroff", timeout=2)
+        self.assertLess(time.time() - begin, 15)
+        disk, medium = self.disk("raw", "hdc", 1)
+        medium.update(uuid=c["vbds"][1]["uuid"], type="CD", mode="RO")
+        self.b.call("domain.vbd_insert", uuid=c["uuid"], vbd=medium)
+        self.assertIn(disk, shell("pgrep -af xen-qemu") + shell("xenstore-ls -f /local/domain/0/backend/qdisk"))
+        self.fails("VBD_NOT_EMPTY", "domain.vbd_insert", uuid=c["uuid"], vbd=medium)
+        self.b.call("domain.vbd_eject", uuid=c["uuid"], vbd=medium)
+        self.fails("VBD_IS_EMPTY", "domain.vbd_eject", uuid=c["uuid"], vbd=medium)
+
+    def test_hvm_suspend(self):
+        c = self.hvm()
+        self.says(self.start(c)["state"]["console"]["tty"], "TINY HVM UP")
+        path = f"{self.state}/suspend/{c['uuid']}"
+        self.b.call("domain.suspend", uuid=c["uuid"], path=path, timeout=100)
+        state = self.b.call("domain.resume", config=c, path=path, paused=False)["state"]
+        self.says(state["console"]["tty"], "....")
+
+    def says(self, tty, words, patience=90):
+        end, said = time.time() + patience, b""
+        with open(tty, "rb", buffering=0) as line:
+            os.set_blocking(line.fileno(), False)
+            while time.time() < end and words.encode() not in said:
+                said += line.read() or b""
+                time.sleep(0.1)
+        self.assertIn(words, said.decode(errors="replace"))
+
+
+for name in ("test_disk_of_a_start", "test_plug_disks", "test_interfaces"):
+    setattr(Kinds, name, None)  # they are run once
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
