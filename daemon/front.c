@@ -165,6 +165,7 @@ static void stop(void)
 {
     gint64 deadline = g_get_monotonic_time() / 1000 + the_conf()->stop_timeout * 1000;
     http_quiesce();
+    transfers_quiesce();
     events_stop();
     tasks_stop(deadline);
     http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500));

@@ -65,8 +65,6 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         *context = c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
         return begin(c, url, method);
     }
-    if (*len > 0 && c->ops->take)
-        return c->ops->take(c, data, len);
     if (*len > 0) {
         gsize n = *len;
         *len = 0;

@@ -29,7 +29,8 @@ enum http_wait { WAIT_NONE, WAIT_STARTED, WAIT_SUSPENDED, WAIT_DONE, WAIT_GONE }
 
 struct http_connection;
 
-/* How a kind of request is dealt with. body and end answer MHD_NO to cut the connection. */
+/* How a kind of request is dealt with. body and end answer MHD_NO to cut the connection; body takes all that it is
+ * given, and may have suspended the connection then. */
 struct http_ops {
     enum MHD_Result (*body)(struct http_connection *c, const char *data, gsize len);
     /* The whole request is here, or it was woken. */
@@ -38,8 +39,6 @@ struct http_ops {
     void (*gone)(struct http_connection *c);
     /* The request is over, answered or not. May be NULL. */
     void (*finished)(struct http_connection *c);
-    /* Instead of body: leaves in *len what it did not take; the connection is then suspended. May be NULL. */
-    enum MHD_Result (*take)(struct http_connection *c, const char *data, size_t *len);
 };
 
 struct http_listener;

@@ -10,6 +10,8 @@
 #include "daemon/http_request.h"
 
 #define RING       (2 * 1024 * 1024)
+#define SLACK      (64 * 1024)        /* more than libmicrohttpd has of a body at once */
+#define TEXT_MOST  4096               /* of an answer that is given in the middle of a body */
 #define THROW_MOST (64 * 1024 * 1024) /* of a body whose answer is known already */
 
 /* ---- the ring ---- */
@@ -17,8 +19,8 @@
 static gsize ring_put(struct ring *r, const char *data, gsize len)
 {
     if (!r->data) {
-        r->data = g_malloc(RING);
-        r->room = RING;
+        r->data = g_malloc(RING + SLACK);
+        r->room = RING + SLACK;
     }
     gsize done = 0;
     while (done < len && r->len < r->room) {
@@ -92,36 +94,28 @@ static void count_down(struct http_request *r, gsize n)
         r->body_left = MAX(r->body_left - (gint64) n, 0);
 }
 
-static enum MHD_Result take(struct http_connection *c, const char *data, size_t *len)
+/* All is taken that libmicrohttpd has, which is little: what it kept would be lost when the client's end of the
+ * connection came next. */
+static enum MHD_Result body(struct http_connection *c, const char *data, gsize len)
 {
     struct http_request *r = c->request;
     if (!is_back(c))
         return MHD_NO;
     g_atomic_int_set(&c->deaf, TRUE);
-    for (;;) {
-        g_mutex_lock(&r->lock);
-        if (r->answered) {
-            r->thrown_away += *len;
-            count_down(r, *len);
-            *len = 0;
-            g_mutex_unlock(&r->lock);
-            return r->thrown_away <= THROW_MOST ? MHD_YES : MHD_NO;
-        }
-        gsize n = ring_put(&r->ring, data, *len);
-        count_down(r, n);
-        data += n;
-        *len -= n;
-        if (n > 0)
-            g_cond_broadcast(&r->changed);
-        if (*len == 0) {
-            g_mutex_unlock(&r->lock);
-            return MHD_YES;
-        }
-        if (sleep_unlocked(r, c))
-            return MHD_YES;
-        if (g_atomic_int_get(&c->wait) == WAIT_GONE)
-            return MHD_NO;
+    g_mutex_lock(&r->lock);
+    gboolean thrown = r->answered;
+    gsize n = thrown ? len : ring_put(&r->ring, data, len);
+    if (thrown)
+        r->thrown_away += n;
+    count_down(r, n);
+    gboolean good = n == len && r->thrown_away <= THROW_MOST;
+    g_cond_broadcast(&r->changed);
+    if (good && r->ring.len > RING && !thrown) {
+        sleep_unlocked(r, c);
+        return g_atomic_int_get(&c->wait) == WAIT_GONE ? MHD_NO : MHD_YES;
     }
+    g_mutex_unlock(&r->lock);
+    return good ? MHD_YES : MHD_NO;
 }
 
 static ssize_t read_answer(void *data, uint64_t pos, char *buffer, size_t room)
@@ -213,13 +207,15 @@ static void finished(struct http_connection *c)
     body_done(c);
 }
 
-static const struct http_ops stream_ops = {NULL, end, gone, finished, take};
+static const struct http_ops stream_ops = {body, end, gone, finished};
 
 enum MHD_Result stream_begin(struct http_connection *c)
 {
     struct http_request *r = c->request;
     c->ops = &stream_ops;
     r->body_left = request_length(c);
+    if (r->body_left < 0 && !MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+        r->body_left = 0; /* no body at all */
     if (r->route->row->access == HTTP_PUBLIC || r->session)
         return start(r);
     return request_login(r) ? request_suspend_or(r, start) : request_deny(c);
@@ -265,10 +261,14 @@ static void answer_early(struct http_request *r)
 {
     gsize len;
     const char *text = g_bytes_get_data(r->answer, &len);
-    g_autofree char *head = g_strdup_printf("HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Type: %s\r\n"
+    g_autoptr(GString) more = g_string_new(NULL);
+    for (guint i = 0; i + 1 < r->headers->len; i += 2)
+        g_string_append_printf(more, "%s: %s\r\n", (char *) r->headers->pdata[i], (char *) r->headers->pdata[i + 1]);
+    len = MIN(len, TEXT_MOST);
+    g_autofree char *head = g_strdup_printf("HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Type: %s\r\n%s"
                                             "Content-Length: %" G_GSIZE_FORMAT "\r\n\r\n%.*s",
-                                            r->status, MHD_get_reason_phrase_for(r->status), r->content_type, len,
-                                            (int) MIN(len, 4096), text);
+                                            r->status, MHD_get_reason_phrase_for(r->status), r->content_type, more->str,
+                                            len, (int) len, text);
     r->raw = TRUE;
     if (send_raw(r->c, head, strlen(head)) < 0)
         g_debug("the answer %u was not sent", r->status);

@@ -8,7 +8,7 @@
 #include "daemon/task_private.h"
 #include "xapi-classes/operation.h"
 
-#define MOST_TRANSFERS 128
+#define MOST_TRANSFERS 256
 #define LOOK_US        250000
 #define WATCH_MS       1000
 
@@ -315,14 +315,20 @@ static void copy_query(struct transfer *t)
                                              "host",
                                              "json",
                                              "vm_uuid"};
-    const char *range = http_header(t->r, "Range");
+    static const char *const headers[] = {
+        "Range", "Upgrade", "Origin", "Host", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol"};
     for (gsize i = 0; i < G_N_ELEMENTS(parameters); i++) {
         const char *value = http_query(t->r, parameters[i]);
         if (value)
             g_hash_table_insert(t->query, g_strdup(parameters[i]), g_strdup(value));
     }
-    if (range)
-        g_hash_table_insert(t->query, g_strdup("Range"), g_strdup(range));
+    for (gsize i = 0; i < G_N_ELEMENTS(headers); i++) {
+        const char *value = http_header(t->r, headers[i]);
+        if (value)
+            g_hash_table_insert(t->query, g_strdup(headers[i]), g_strdup(value));
+    }
+    if (http_query(t->r, "session_id"))
+        g_hash_table_insert(t->query, g_strdup("session in query"), g_strdup("true"));
 }
 
 static gboolean enter(struct transfer *t)
@@ -362,6 +368,18 @@ void transfers_init(void)
     transfer_raw_init();
     transfer_export_init();
     transfer_import_init();
+    transfer_console_init();
+}
+
+void transfers_quiesce(void)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&transfers.lock);
+    transfers.stopping = TRUE;
+    for (guint i = 0; i < transfers.running->len; i++) {
+        struct transfer *t = transfers.running->pdata[i];
+        if (!*t->task)
+            g_atomic_int_set(&t->cancel, 1);
+    }
 }
 
 void transfers_stop(gint64 deadline_ms)

@@ -29,6 +29,8 @@ struct transfer {
 
 /* Both may be called before the first request. */
 void transfers_init(void);
+/* The daemon is about to stop: consoles end now, no new transfer begins. */
+void transfers_quiesce(void);
 /* No client is there any more: waits for the threads, at most until the deadline (monotonic milliseconds). */
 void transfers_stop(gint64 deadline_ms);
 
@@ -66,5 +68,6 @@ guint transfer_status(const struct fault *f);
 void transfer_raw_init(void);
 void transfer_export_init(void);
 void transfer_import_init(void);
+void transfer_console_init(void);
 
 #endif

@@ -26,6 +26,7 @@ xenapid_sim_SOURCES = \
 	xenbackend/sim_tune.c \
 	xenbackend/sim_device.c \
 	xenbackend/sim_guest.c \
+	xenbackend/sim_console.c \
 	xenbackend/sim_fault.c
 xenapid_sim_LDADD = libstorage.a $(BASE_LIBS)
 

@@ -167,6 +167,10 @@ void sim_clock_stop(void);
 void sim_guest_tell_again(void);
 sim_fn sim_guest;
 
+/* ---- sim_console.c ---- */
+
+sim_fn sim_console_open;
+
 /* ---- sim_fault.c ---- */
 
 /* What was asked to go wrong with this request, at its beginning or before its answer. FALSE with f set when the

@@ -42,6 +42,7 @@ static const struct {
     {"domain.vif_plug", sim_vif_plug},
     {"domain.vif_unplug", sim_vif_unplug},
     {"domain.vif_update", sim_vif_update},
+    {"console.open", sim_console_open},
     {"sim.fault", sim_fault},
     {"sim.guest", sim_guest},
     {"sim.populate", sim_populate},

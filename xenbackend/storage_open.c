@@ -178,11 +178,16 @@ struct value *storage_vdi_publish(struct helper_request *req, struct fault *f)
 struct value *storage_vdi_unstage(struct helper_request *req, struct fault *f)
 {
     struct opened *o = take(req, f);
+    struct fault ignored = FAULT_INIT;
     if (o == NULL)
         return NULL;
+    wait_end(o, req, &ignored);
+    fault_clear(&ignored);
     g_mutex_lock(&open_images.lock);
+    void *stage = g_steal_pointer(&o->stage);
     g_cond_broadcast(&open_images.changed);
     g_mutex_unlock(&open_images.lock);
+    o->sr->driver->vdi_unstage(o->sr->sr, stage);
     opened_unref(o);
     return value_empty_map();
 }
