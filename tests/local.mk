@@ -51,6 +51,9 @@ tests_unit_test_roles_LDADD = $(front_libs)
 check_PROGRAMS += tests/unit/test-operation
 tests_unit_test_operation_SOURCES = tests/unit/test-operation.c
 tests_unit_test_operation_LDADD = $(front_libs)
+check_PROGRAMS += tests/unit/test-xva
+tests_unit_test_xva_SOURCES = tests/unit/test-xva.c
+tests_unit_test_xva_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
 
 # The model against the contract.
@@ -91,6 +94,6 @@ tests_toys_toy_process_LDADD = $(BASE_LIBS)
 
 # What make check and ./test run beside the programs.
 CLEANFILES += $(EXTRA_PROGRAMS)
-EXTRA_DIST += tests/run-all tests/packages.sh tests/e2e tests/clients tests/xen
+EXTRA_DIST += tests/tsan.supp tests/run-all tests/packages.sh tests/e2e tests/clients tests/xen
 dist-hook:
 	find $(distdir)/tests '(' -name __pycache__ -o -name node_modules -o -name '*.o' -o -name .dirstamp -o -name .deps ')' -prune -exec rm -rf '{}' +
