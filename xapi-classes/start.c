@@ -37,6 +37,7 @@ void classes_start(void)
         world_reconcile();
         sim_fill();
         templates_start();
+        checkpoints_start();
         world_autostart();
     }
     schedules_start();

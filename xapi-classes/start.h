@@ -32,6 +32,9 @@ void storage_changed(struct value *params); /* sr.changed */
 /* template.c: those of the pool's built-in templates that are not there yet. */
 void templates_start(void);
 
+/* vm_checkpoint.c: VMs that a checkpoint of an earlier process left suspended go on. */
+void checkpoints_start(void);
+
 /* vmss_run.c: snapshot schedules run by the clock from now on. */
 void schedules_start(void);
 

@@ -1,5 +1,8 @@
 /* vm_checkpoint.c - VM.checkpoint: a snapshot of the disks together with the memory. */
+#include "daemon/task.h"
 #include "xapi-classes/handlers.h"
+#include "xapi-classes/run_message.h"
+#include "xapi-classes/start.h"
 #include "xapi-classes/storage.h"
 #include "xapi-classes/vm.h"
 #include "xapi-classes/vm_twin.h"
@@ -96,6 +99,43 @@ static void go_on(struct call *c, const struct record *vm)
     fault_move(&c->fault, &before);
 }
 
+/* ---- VMs that are to go on ---- */
+
+#define META_KEY       "checkpoints" /* "REF STATE REF STATE ..." */
+#define SR_PATIENCE_US (5 * G_TIME_SPAN_MINUTE)
+#define POLL_US        (200 * G_TIME_SPAN_MILLISECOND)
+
+static GMutex lock;
+static GHashTable *under_way; /* reference -> power state before */
+
+/* Should the daemon die while the VM is suspended for the checkpoint, the next one lets it go on. */
+static gboolean note(const char *vm, const char *state, struct fault *f)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    GHashTableIter iter;
+    gpointer ref, before;
+    g_mutex_lock(&lock);
+    if (under_way == NULL)
+        under_way = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    if (state != NULL)
+        g_hash_table_replace(under_way, g_strdup(vm), g_strdup(state));
+    else
+        g_hash_table_remove(under_way, vm);
+    g_hash_table_iter_init(&iter, under_way);
+    while (g_hash_table_iter_next(&iter, &ref, &before))
+        g_string_append_printf(text, "%s%s %s", text->len > 0 ? " " : "", (char *) ref, (char *) before);
+    gboolean saved = store_set_meta(the_store(), META_KEY, text->str, f);
+    g_mutex_unlock(&lock);
+    return saved;
+}
+
+static void forget(const char *vm)
+{
+    struct fault f = FAULT_INIT;
+    note(vm, NULL, &f);
+    fault_clear(&f);
+}
+
 struct value *vm_checkpoint(struct call *c)
 {
     g_autoptr(record) vm = call_object(c, 0);
@@ -103,9 +143,70 @@ struct value *vm_checkpoint(struct call *c)
         return NULL;
     if (vm_is(vm, "Suspended"))
         return snapshot_suspended(c, "Suspended", TRUE);
-    if (!suspend(c, vm))
-        return NULL;
-    g_autoptr(value) result = snapshot_suspended(c, record_str(vm, F_VM_power_state), FALSE);
-    go_on(c, vm);
+    g_autoptr(value) result = NULL;
+    if (note(vm->ref, record_str(vm, F_VM_power_state), &c->fault) && suspend(c, vm)) {
+        result = snapshot_suspended(c, record_str(vm, F_VM_power_state), FALSE);
+        go_on(c, vm);
+    }
+    forget(vm->ref);
     return c->fault.code == NULL ? g_steal_pointer(&result) : NULL;
+}
+
+struct left_over {
+    char *vm, *state;
+};
+
+static void left_over_free(void *data)
+{
+    struct left_over *l = data;
+    g_free(l->vm);
+    g_free(l->state);
+    g_free(l);
+}
+
+/* At start the repositories are still being attached. */
+static void wait_for_image(const struct record *vm)
+{
+    gint64 until = g_get_monotonic_time() + SR_PATIENCE_US;
+    g_autoptr(record) vdi = store_get(the_store(), CLASS_VDI, record_str(vm, F_VM_suspend_VDI));
+    while (vdi != NULL && g_get_monotonic_time() < until) {
+        struct fault f = FAULT_INIT;
+        g_autoptr(record) sr = storage_attached_sr(record_str(vdi, F_VDI_SR), &f);
+        fault_clear(&f);
+        if (sr != NULL)
+            return;
+        g_usleep(POLL_US);
+    }
+}
+
+static struct value *let_go_on(struct call *c, void *data)
+{
+    const struct left_over *l = data;
+    g_autoptr(record) vm = store_get(the_store(), CLASS_VM, l->vm);
+    if (vm == NULL || !vm_is(vm, "Suspended")) {
+        forget(l->vm);
+        return value_void();
+    }
+    wait_for_image(vm);
+    g_autoptr(value) ref = value_string(NULL, l->vm), force = value_bool(FALSE);
+    g_autoptr(value) paused = value_bool(strcmp(l->state, "Paused") == 0);
+    struct value *args[] = {ref, paused, force};
+    struct value *result = run_message("VM.resume", args, call_task_ref(c), &c->fault);
+    forget(l->vm);
+    return result;
+}
+
+void checkpoints_start(void)
+{
+    g_autofree char *text = store_get_meta(the_store(), META_KEY);
+    g_auto(GStrv) words = g_strsplit(text != NULL ? text : "", " ", -1);
+    for (guint i = 0; words[i] != NULL && words[i + 1] != NULL; i += 2) {
+        struct left_over *l = g_new0(struct left_over, 1);
+        struct fault f = FAULT_INIT;
+        l->vm = g_strdup(words[i]);
+        l->state = g_strdup(words[i + 1]);
+        note(l->vm, l->state, &f); /* another crash may come before it has gone on */
+        fault_clear(&f);
+        task_spawn("VM.resume", l->vm, let_go_on, l, left_over_free);
+    }
 }

@@ -13,6 +13,7 @@ import glob
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -40,9 +41,15 @@ class Failure(Exception):
 
 
 def free_port(host="127.0.0.1"):
-    with socket.socket() as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    """Below those that the system gives to outgoing connections: it stays free while a server is down for a moment."""
+    while True:
+        port = random.randrange(10240, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind((host, port))
+                return port
+            except OSError:
+                continue
 
 
 @functools.cache

@@ -561,6 +561,25 @@ class Killed(Case):
         self.check(vm, A)
         self.agree()
 
+    def test_SIGKILL_in_the_middle_of_a_checkpoint(self):
+        """The VM goes on, whether or not there is a checkpoint."""
+        self.server.allow_crash = True
+        for kill in (lambda: (self.server.kill(), self.again()), self.kill_front):
+            for request in ("vdi.snapshot", "domain.suspend", "domain.resume"):
+                vm = self.guest_with("qcow2")
+                self.call("VM.start", vm, False, False)
+                self.sim("fault", method=request, kind="slow", ms="600")
+                self.call("Async.VM.checkpoint", vm, "c")
+                eventually(lambda: self.call("VM.get_suspend_VDI", vm) != NULL)
+                time.sleep(0.15)
+                kill()
+                eventually(lambda: self.state(vm) in ("Running", "Halted") and not self.call("VM.get_current_operations", vm), 20)
+                if self.state(vm) == "Halted":  # domains do not survive if the machine's memory did not
+                    self.assertEqual(kill.__name__, "<lambda>")
+                self.call("SR.scan", self.sr)
+                self.assertLessEqual(len(self.call("VM.get_snapshots", vm)), 1)
+                self.agree()
+
     def test_SIGKILL_at_random(self):
         vm = self.guest_with("qcow2", "raw")
         self.write(vm, A)
