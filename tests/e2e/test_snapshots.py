@@ -2,7 +2,6 @@
 is killed in the middle."""
 import os
 import signal
-import threading
 import time
 import unittest
 
@@ -446,6 +445,26 @@ class Failures(Case):
         self.check(vm, B)
         self.agree()
 
+    def test_a_full_repository(self):
+        sr = self.call("SR.create", self.host, {"location": self.server.state_dir + "/small", "quota": str(40 * MIB)}, 0,
+                       "small", "", "file", "user", False, {})
+        vm = self.vm()
+        for i in range(2):
+            vdi = self.call("VDI.create", {"name_label": "d", "SR": sr, "virtual_size": 16 * MIB, "type": "user",
+                                           "sm_config": {"type": "raw"}})
+            self.call("VBD.create", {"VM": vm, "VDI": vdi, "userdevice": str(i), "bootable": False, "mode": "RW",
+                                     "type": "Disk", "empty": False, "other_config": {}})
+            write(f"{self.server.state_dir}/small/{self.call('VDI.get_uuid', vdi)}.raw", A, 15 * MIB)
+        before = self.state_of_all()
+        with self.assertRaises(Failure) as f:  # where the file system shares blocks, there is room
+            self.call("VM.snapshot", vm, "s", [])
+            raise Failure(["SR_FULL"])
+        self.assertEqual(f.exception.code, "SR_FULL")
+        if not self.call("VM.get_snapshots", vm):
+            self.assertEqual(self.state_of_all(), before)
+            self.call("SR.scan", sr)
+            self.assertEqual(self.state_of_all(), before)
+
     def test_a_revert_that_fails_midway_changes_nothing(self):
         vm, snapshot = self.both()
         self.call("VM.start", vm, False, False)
@@ -505,6 +524,71 @@ class Failures(Case):
             self.agree()
         self.call("VM.revert", snapshot)
         self.check(vm, A)
+
+
+class Together(Case):
+    """Several clients at once."""
+
+    def at_once(self, *calls):
+        """Results (references without their XML), or Failures."""
+        results = []
+        for task in [self.call("Async." + method, *args) for method, *args in calls]:
+            try:
+                results.append(self.session.wait(task)["result"][len("<value>"):-len("</value>")])
+            except Failure as f:
+                results.append(f)
+        return results
+
+    def test_snapshots_of_one_VM(self):
+        vm = self.guest_with("qcow2", "raw")
+        self.write(vm, A)
+        results = self.at_once(*[("VM.snapshot", vm, f"s{i}", []) for i in range(3)])
+        made = [r for r in results if not isinstance(r, Failure)]
+        self.assertTrue(made)
+        self.assertLessEqual({r.code for r in results if isinstance(r, Failure)}, {"OTHER_OPERATION_IN_PROGRESS"})
+        self.assertEqual(set(self.call("VM.get_snapshots", vm)), set(made))
+        for s in made:
+            self.check(s, A)
+        line, v = [], self.call("VM.get_parent", vm)
+        while v != NULL:
+            line.append(v)
+            v = self.call("VM.get_parent", v)
+        self.assertEqual(set(line), set(made))
+        self.agree()
+
+    def test_reverts_and_snapshots_cross(self):
+        vm = self.guest_with("qcow2", "raw")
+        self.write(vm, A)
+        a = self.call("VM.snapshot", vm, "a", [])
+        self.write(vm, B)
+        b = self.call("VM.snapshot", vm, "b", [])
+        for _ in range(5):
+            results = self.at_once(("VM.revert", a), ("VM.revert", b), ("VM.snapshot", vm, "c", []), ("VM.start", vm, False, False))
+            self.assertLessEqual({r.code for r in results if isinstance(r, Failure)},
+                                 {"OTHER_OPERATION_IN_PROGRESS", "VM_BAD_POWER_STATE", "VM_REVERT_FAILED"})
+            if self.state(vm) == "Running":
+                self.call("VM.hard_shutdown", vm)
+            self.assertEqual(len(self.disks(vm)), 2)
+            self.assertEqual(len({holds(self.path(d), A, MIB) for d in self.disks(vm)}), 1)
+            self.assertEqual(self.call("VM.get_current_operations", vm), {})
+            self.check(a, A)
+            self.check(b, B)
+            self.agree()
+
+    def test_a_hard_shutdown_during_a_checkpoint(self):
+        vm = self.guest_with("qcow2")
+        self.call("VM.start", vm, False, False)
+        before = self.state_of_all()
+        self.sim("fault", method="vdi.snapshot", kind="slow", ms="500")
+        task = self.call("Async.VM.checkpoint", vm, "c")
+        eventually(lambda: self.state(vm) == "Suspended")
+        self.call("VM.hard_shutdown", vm)
+        with self.assertRaises(Failure) as f:
+            self.session.wait(task)
+        self.assertEqual(f.exception.code, "VM_CHECKPOINT_SUSPEND_FAILED")
+        self.assertEqual(self.state(vm), "Halted")
+        self.assertEqual([now - then for now, then in zip(self.state_of_all(), before)], [set()] * 4)
+        self.agree()
 
 
 class Killed(Case):
