@@ -90,6 +90,8 @@ static void take_payload(struct websocket *w, const guint8 *data, gsize len, GBy
     const guint8 *mask = w->header + w->header_len - 4;
     gboolean control = (w->header[0] & CONTROL) != 0;
     guint start = payload->len;
+    if (len == 0)
+        return;
     if (!control)
         g_byte_array_set_size(payload, start + (guint) len);
     guint8 *to = control ? w->control + w->payload_at : payload->data + start;
