@@ -50,8 +50,8 @@ struct value *message_create(struct call *c)
     if (!about)
         return call_fail(c, "UUID_INVALID", call_str(c, 2), call_str(c, 3), NULL);
     struct txn *t = txn_begin(the_store());
-    struct value *result = value_string(
-        NULL, add(t, call_str(c, 0), call_int(c, 1), call_str(c, 2), call_str(c, 3), call_str(c, 4)));
+    struct value *result =
+        value_string(NULL, add(t, call_str(c, 0), call_int(c, 1), call_str(c, 2), call_str(c, 3), call_str(c, 4)));
     call_commit(c, t);
     return result;
 }
