@@ -3,7 +3,6 @@
 #include "xapi-classes/start.h"
 #include "xapi-classes/storage.h"
 #include "xapi-classes/vm.h"
-#include "xapi-classes/vm_twin.h"
 
 #include <string.h>
 
@@ -11,7 +10,9 @@ struct disk {
     char *device, *sr, *type;
     gint64 size;
     gboolean bootable;
-    struct value *vdi; /* reference, once it is made */
+    struct record *repository;
+    char uuid[UUID_SIZE]; /* of the image */
+    struct value *vdi;    /* reference, once it is made */
 };
 
 static void disk_free(void *data)
@@ -20,6 +21,7 @@ static void disk_free(void *data)
     g_free(d->device);
     g_free(d->sr);
     g_free(d->type);
+    record_unref(d->repository);
     value_unref(d->vdi);
     g_free(d);
 }
@@ -117,39 +119,40 @@ static struct value *make_record(G_GNUC_UNUSED struct call *c, struct txn *t, co
     return ref;
 }
 
-static gboolean make_image(struct call *c, const struct record *vm, struct disk *d)
+/* Where each is to go is known, and that they are to be made, before the first is. */
+static gboolean plan_images(struct call *c, GPtrArray *disks, struct drafts *drafts)
 {
-    char uuid[UUID_SIZE];
-    struct value_builder b;
-    g_autoptr(record) sr = find_sr(c, d->sr);
-    if (sr == NULL)
-        return FALSE;
-    uuid_generate_text(uuid);
-    storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
-    value_builder_put(&b, "virtual_size", value_int(NULL, d->size));
-    value_builder_put_string(&b, "type", image_format(sr));
-    struct disk_of_vm of_vm = {.vm = vm, .disk = d};
-    d->vdi = image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, make_record, &of_vm);
-    return d->vdi != NULL;
+    for (guint i = 0; i < disks->len; i++) {
+        struct disk *d = g_ptr_array_index(disks, i);
+        d->repository = find_sr(c, d->sr);
+        if (d->repository == NULL)
+            return FALSE;
+        uuid_generate_text(d->uuid);
+        drafts_add(drafts, record_str(d->repository, F_SR_uuid), d->uuid);
+    }
+    return drafts_begin(drafts, &c->fault);
 }
 
-static void drop_images(struct call *c, GPtrArray *disks)
+static gboolean make_image(struct call *c, const struct record *vm, struct disk *d)
 {
-    g_autoptr(GPtrArray) images = g_ptr_array_new();
-    for (guint i = 0; i < disks->len; i++)
-        g_ptr_array_add(images, ((struct disk *) g_ptr_array_index(disks, i))->vdi);
-    twin_drop_disks(c, images);
+    struct value_builder b;
+    storage_params_begin(&b, record_str(d->repository, F_SR_uuid), d->uuid);
+    value_builder_put(&b, "virtual_size", value_int(NULL, d->size));
+    value_builder_put_string(&b, "type", image_format(d->repository));
+    struct disk_of_vm of_vm = {.vm = vm, .disk = d};
+    d->vdi = image_make(c, "vdi.create", value_builder_end(&b), d->repository, d->uuid, make_record, &of_vm);
+    return d->vdi != NULL;
 }
 
 static gboolean make_images(struct call *c, const struct record *vm, GPtrArray *disks)
 {
     for (guint i = 0; i < disks->len; i++) {
-        if (call_is_cancelled(c))
+        if (call_is_cancelled(c)) {
             call_cancelled_fault(c);
-        else if (make_image(c, vm, g_ptr_array_index(disks, i)))
-            continue;
-        drop_images(c, disks);
-        return FALSE;
+            return FALSE;
+        }
+        if (!make_image(c, vm, g_ptr_array_index(disks, i)))
+            return FALSE;
     }
     return TRUE;
 }
@@ -178,7 +181,7 @@ static gboolean make_vbd(struct txn *t, const char *vm_ref, const struct disk *d
     return TRUE;
 }
 
-static gboolean commit_provisioned(struct call *c, const char *ref, GPtrArray *disks)
+static void commit_provisioned(struct call *c, const char *ref, GPtrArray *disks)
 {
     struct txn *t = txn_begin(the_store());
     gboolean done = call_txn_object(c, t, 0) != NULL;
@@ -186,14 +189,13 @@ static gboolean commit_provisioned(struct call *c, const char *ref, GPtrArray *d
         done = make_vbd(t, ref, g_ptr_array_index(disks, i), &c->fault);
     if (!done) {
         txn_abort(t);
-        return FALSE;
+        return;
     }
     txn_remove_key(t, CLASS_VM, ref, F_VM_other_config, "disks");
     txn_set_bool(t, CLASS_VM, ref, F_VM_is_a_template, FALSE);
     txn_set_time(t, CLASS_VM_metrics, vm_metrics_of(t, ref), F_VM_metrics_install_time,
                  g_get_real_time() / G_USEC_PER_SEC);
     call_commit(c, t);
-    return TRUE;
 }
 
 struct value *vm_provision(struct call *c)
@@ -203,10 +205,11 @@ struct value *vm_provision(struct call *c)
         return NULL;
     const char *text = record_key(vm, F_VM_other_config, "disks");
     g_autoptr(GPtrArray) disks = parse_disks(c, text != NULL ? text : "");
-    if (disks == NULL || !make_images(c, vm, disks))
+    if (disks == NULL)
         return NULL;
-    if (commit_provisioned(c, vm->ref, disks))
-        return value_void();
-    drop_images(c, disks);
-    return NULL;
+    struct drafts *drafts = drafts_new();
+    if (plan_images(c, disks, drafts) && make_images(c, vm, disks))
+        commit_provisioned(c, vm->ref, disks);
+    drafts_end(c, drafts);
+    return c->fault.code == NULL ? value_void() : NULL;
 }

@@ -110,31 +110,6 @@ struct value *twin_copy_memory(struct call *c, const char *vdi, struct drafts *d
     return copy;
 }
 
-/* Also for a call that was cancelled. */
-static void destroy_image(const struct record *vdi)
-{
-    g_autoptr(record) sr = store_get(the_store(), CLASS_SR, record_str(vdi, F_VDI_SR));
-    if (sr != NULL)
-        image_remove(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid));
-}
-
-void twin_drop_disks(struct call *c, GPtrArray *disks)
-{
-    for (guint i = 0; i < disks->len; i++) {
-        const struct value *ref = g_ptr_array_index(disks, i);
-        g_autoptr(record) vdi = ref != NULL ? store_get(the_store(), CLASS_VDI, value_str(ref)) : NULL;
-        if (vdi == NULL)
-            continue;
-        image_work_begin(record_str(vdi, F_VDI_uuid));
-        destroy_image(vdi);
-        struct txn *t = txn_begin(the_store());
-        if (txn_get(t, CLASS_VDI, vdi->ref) != NULL)
-            vdi_forget_record(t, vdi->ref);
-        call_commit(c, t);
-        image_work_end(record_str(vdi, F_VDI_uuid));
-    }
-}
-
 /* ---- records ---- */
 
 /* Everything but what says who an object is, where it is and what is happening to it. */

@@ -20,8 +20,6 @@ GPtrArray *twin_copy_disks(struct call *c, const struct record *vm, enum twin_ki
                            const struct value *ignore, struct drafts *drafts);
 /* The same for the image of a suspended VM's memory. */
 struct value *twin_copy_memory(struct call *c, const char *vdi, struct drafts *drafts);
-/* Destroys images and their records. */
-void twin_drop_disks(struct call *c, GPtrArray *disks);
 /* The record with its devices; the reference, valid until the transaction ends. */
 const char *twin_create(struct txn *t, const struct record *vm, enum twin_kind kind, const char *name,
                         GPtrArray *disks);

@@ -125,6 +125,27 @@ class Templates(Case):
             self.assertTrue(self.call("VM.get_is_a_template", vm))
         self.agree()
 
+    def test_SIGKILL_in_the_middle_of_a_provision(self):
+        layout = "<provision>" + "".join(f'<disk device="{i}" size="4194304" sr="" type="user"/>' for i in range(3)) + "</provision>"
+        vm = self.call("VM.clone", self.template("Debian 12"), "cut off")
+        self.call("VM.remove_from_other_config", vm, "disks")
+        self.call("VM.add_to_other_config", vm, "disks", layout)
+        before = set(self.call("VDI.get_all"))
+        self.sim("fault", method="vdi.create", kind="slow", ms="1")
+        self.sim("fault", method="vdi.create", kind="slow", ms="2000")
+        self.call("Async.VM.provision", vm)
+        eventually(lambda: len(self.call("VDI.get_all")) > len(before))
+        self.server.kill()
+        self.server.start()
+        type(self).session = self.server.login()
+        self.attach()
+        eventually(lambda: set(self.call("VDI.get_all")) == before)
+        self.agree()
+        self.assertTrue(self.call("VM.get_is_a_template", vm))
+        self.call("VM.provision", vm)
+        self.assertEqual(len(self.disks(vm)), 3)
+        self.clear(vm)
+
     def test_a_VM_becomes_a_template_with_its_disks(self):
         vm = self.guest_with("qcow2", "raw")
         self.write(vm, A)
