@@ -47,7 +47,8 @@ libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-cla
 	xapi-classes/template.c xapi-classes/run_message.c xapi-classes/run_message.h xapi-classes/vmss.c xapi-classes/vmss.h xapi-classes/vmss_run.c \
 	xapi-classes/message.h xapi-classes/operation_appliance.c xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
 libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/transfer.c xapi-classes/transfer.h \
-	xapi-classes/transfer_raw.c xapi-classes/transfer_export.c xapi-classes/transfer_import.c \
+	xapi-classes/transfer_raw.c xapi-classes/transfer_disk.h xapi-classes/transfer_vhd.c xapi-classes/vhd.c xapi-classes/vhd.h \
+	xapi-classes/transfer_export.c xapi-classes/transfer_import.c \
 	xapi-classes/transfer_console.c xapi-classes/websocket.c xapi-classes/websocket.h \
 	xapi-classes/xva.h xapi-classes/xva_ova.c xapi-classes/xva_records.c xapi-classes/xva_stream.c \
 	xapi-classes/xva_tar.c xapi-classes/xva_tar.h

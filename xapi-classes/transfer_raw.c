@@ -4,9 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "xapi-classes/disk.h"
 #include "xapi-classes/storage.h"
-#include "xapi-classes/transfer.h"
+#include "xapi-classes/transfer_disk.h"
 
 /* The image that vdi= names, its attached SR; FALSE with the fault set. */
 static gboolean find_image(struct transfer *t, struct record **vdi, struct record **sr)
@@ -16,12 +15,27 @@ static gboolean find_image(struct transfer *t, struct record **vdi, struct recor
     return *sr != NULL;
 }
 
+static gboolean is_vhd(struct transfer *t)
+{
+    return g_strcmp0(transfer_query(t, "format"), "vhd") == 0;
+}
+
 static gboolean check_format(struct transfer *t)
 {
     const char *format = transfer_query(t, "format");
-    if (!format || strcmp(format, "raw") == 0)
+    if (transfer_query(t, "base"))
+        return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "base", transfer_query(t, "base"),
+                         "only whole disks are exported", NULL);
+    if (!format || strcmp(format, "raw") == 0 || is_vhd(t))
         return TRUE;
-    return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "format", format, "only raw is", NULL);
+    return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "format", format, "raw or vhd", NULL);
+}
+
+void disk_put_headers(struct transfer *t, const char *uuid, const char *format)
+{
+    g_autofree char *name = g_strdup_printf("attachment; filename=\"%s.%s\"", uuid, format);
+    http_answer_header(t->r, "Content-Disposition", name);
+    http_answer_header(t->r, "Cache-Control", "no-cache, no-store");
 }
 
 /* ---- export ---- */
@@ -96,10 +110,8 @@ static gboolean send_span(struct transfer *t, struct disk *d, const struct span 
 
 static void put_headers(struct transfer *t, const struct record *vdi, const struct span *span, gint64 size)
 {
-    g_autofree char *name = g_strdup_printf("attachment; filename=\"%s.raw\"", record_str(vdi, F_VDI_uuid));
-    http_answer_header(t->r, "Content-Disposition", name);
+    disk_put_headers(t, record_str(vdi, F_VDI_uuid), "raw");
     http_answer_header(t->r, "Accept-Ranges", "bytes");
-    http_answer_header(t->r, "Cache-Control", "no-cache, no-store");
     if (span->status != 206)
         return;
     g_autofree char *range = g_strdup_printf("bytes %" G_GINT64_FORMAT "-%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT,
@@ -125,7 +137,7 @@ static void send_image(struct transfer *t, struct disk *d, const struct record *
         return;
     }
     put_headers(t, vdi, &span, size);
-    http_begin(t->r, span.status, "application/octet-stream", span.to - span.from);
+    http_begin(t->r, span.status, HTTP_BINARY, span.to - span.from);
     if (d)
         send_span(t, d, &span);
     transfer_end_answer(t);
@@ -136,14 +148,16 @@ static void export_raw(struct transfer *t)
     g_autoptr(record) vdi = NULL, sr = NULL;
     if (!find_image(t, &vdi, &sr) || !check_format(t))
         return;
-    if (t->is_head) {
+    if (t->is_head && !is_vhd(t)) {
         send_image(t, NULL, vdi);
         return;
     }
     if (!transfer_begin_task(t) || !transfer_hold(t, CLASS_VDI, vdi->ref, "copy", NULL))
         return;
     g_autoptr(disk) d = disk_open(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid), &t->fault);
-    if (d)
+    if (d && is_vhd(t))
+        vhd_send(t, d, record_str(vdi, F_VDI_uuid));
+    else if (d)
         send_image(t, d, vdi);
 }
 
@@ -171,7 +185,7 @@ static gboolean receive(struct transfer *t, struct disk *d)
 static gboolean fits(struct transfer *t, const struct record *vdi)
 {
     g_autofree char *least = g_strdup_printf("%" G_GINT64_FORMAT, t->length);
-    return t->length <= record_int(vdi, F_VDI_virtual_size) ||
+    return is_vhd(t) || t->length <= record_int(vdi, F_VDI_virtual_size) ||
            fault_set(&t->fault, "VDI_TOO_SMALL", vdi->ref, least, NULL);
 }
 
@@ -190,7 +204,7 @@ static void store_image(struct transfer *t, const struct record *vdi, const stru
     const char *type = record_key(vdi, F_VDI_sm_config, "type");
     g_autoptr(disk) d = disk_stage(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid),
                                    record_int(vdi, F_VDI_virtual_size), type ? type : "qcow2", &t->fault);
-    if (!d || !receive(t, d))
+    if (!d || !(is_vhd(t) ? vhd_receive(t, d, vdi->ref) : receive(t, d)))
         return;
     g_autoptr(value) content = disk_publish(d, &t->cancel, &t->fault);
     if (content)

@@ -206,7 +206,7 @@ class Raw(Transfers):
         self.assertEqual(self.get(vdi, session_id=None)[0], 401)
         self.assertEqual(self.get(vdi, session_id=None, headers=basic("root", "wrong"))[0], 401)
         self.assertEqual(self.get(vdi, session_id=None, headers=basic("root", "secret"))[0], 200)
-        self.assertEqual(self.put(vdi, bytes(MIB), session_id="OpaqueRef:none")[0], 401)
+        self.assertEqual(self.put(vdi, bytes(1000), session_id="OpaqueRef:none")[0], 401)
         self.assertEqual(self.get(vdi, format="vmdk")[0], 500)
         self.assertEqual(self.server.request("POST", self.path("import_raw_vdi", vdi), b"")[0], 200)  # an XML-RPC call
 
@@ -296,6 +296,82 @@ class Raw(Transfers):
             c.close()
         self.assertLess(rss, 600 * 1024)
         self.assert_free(vdi)
+
+
+class Vhd(Transfers):
+    """Against qemu-img's idea of the format."""
+
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.addCleanup(self.place.cleanup)
+
+    def convert(self, data, *options):
+        """Raw data as a VHD."""
+        raw, vhd = self.place.name + "/raw", self.place.name + "/vhd"
+        with open(raw, "wb") as f:
+            f.write(data)
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vpc", *options, raw, vhd], check=True)
+        with open(vhd, "rb") as f:
+            return f.read()
+
+    def unpack(self, vhd):
+        raw, path = self.place.name + "/raw", self.place.name + "/vhd"
+        with open(path, "wb") as f:
+            f.write(vhd)
+        subprocess.run(["qemu-img", "check", "-f", "vpc", path], capture_output=True)
+        subprocess.run(["qemu-img", "convert", "-f", "vpc", "-O", "raw", path, raw], check=True)
+        with open(raw, "rb") as f:
+            return f.read()
+
+    def test_export(self):
+        for size in 21 * MIB + 512, 512, 64 * MIB:
+            data = sparse(max(size, 1024))[:size] if size < 64 * MIB else bytes(40 * MIB) + b"x" + bytes(24 * MIB - 1)
+            vdi = self.vdi(size)
+            self.put(vdi, data)
+            status, headers, body = self.get(vdi, format="vhd")
+            self.assertEqual((status, headers["content-length"]), (200, str(len(body))))
+            self.assertEqual(self.unpack(body), data)
+            status, headers, nothing = self.server.request("HEAD", self.path("export_raw_vdi", vdi, format="vhd"))
+            self.assertEqual((status, headers["content-length"], nothing), (200, str(len(body)), b""))
+        self.assertLess(len(body), 3 * MIB)
+        self.assertEqual(self.get(vdi, format="vhd", base=vdi)[0], 500)
+
+    def test_import(self):
+        data = sparse(20 * MIB, 4)
+        for kind in "dynamic", "fixed":
+            with self.subTest(kind=kind):
+                vhd = self.convert(data, "-o", f"subformat={kind},force_size=on")
+                vdi = self.vdi(len(data))
+                self.assertEqual(self.put(vdi, vhd, format="vhd")[0], 200)
+                self.assertEqual(self.content(vdi), data)
+                task = self.task()
+                with self.upload(vdi, UNKNOWN, task_id=task, format="vhd") as c:
+                    c.sendall(vhd)
+                    self.assertEqual(c.recv(15), b"HTTP/1.1 200 OK")
+                self.assertEqual(self.ended(task)["status"], "success")
+                self.assertEqual(self.content(vdi), data)
+
+    def test_there_and_back(self):
+        data = sparse(9 * MIB, 5)
+        a, b = self.vdi(len(data)), self.vdi(12 * MIB)
+        self.put(a, data)
+        self.assertEqual(self.put(b, self.get(a, format="vhd")[2], format="vhd")[0], 200)
+        self.assertEqual(self.content(b), data + bytes(3 * MIB))
+
+    def test_damage(self):
+        data = sparse(6 * MIB, 6)
+        vdi = self.vdi(len(data))
+        self.put(vdi, data)
+        vhd = bytearray(self.convert(bytes(6 * MIB - 1) + b"x", "-o", "subformat=dynamic,force_size=on"))
+        for change, status in ((lambda v: v[:MIB], 400), (lambda v: v[:600] + b"?" + v[601:], 400),
+                               (lambda v: v[:-512] + bytes(512), 400), (lambda v: os.urandom(5000), 400),
+                               (lambda v: v[:1536] + b"\0\0\0\1" + v[1540:], 400), (lambda v: b"abc", 400)):
+            self.assertEqual(self.put(vdi, bytes(change(vhd)), format="vhd")[0], status)
+            self.assertEqual(self.content(vdi), data)
+        larger = self.convert(bytes(8 * MIB), "-o", "subformat=dynamic,force_size=on")
+        status, _, body = self.put(vdi, larger, format="vhd")
+        self.assertEqual((status, body[:13]), (400, b"VDI_TOO_SMALL"))
+        self.assertEqual(self.leftovers(), [])
 
 
 class Full(Transfers):
