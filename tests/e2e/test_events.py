@@ -1,5 +1,6 @@
 """event.from and the older event.register/next: what watchers hear, when, and what is lost when."""
 import os
+import resource
 import threading
 import time
 import unittest
@@ -196,7 +197,8 @@ class Events(unittest.TestCase):
         token, waiting = self.now(["pool"]), []
         body = ('{"jsonrpc":"2.0","id":1,"method":"event.from","params":["%s",["pool"],"%s",60.0]}'
                 % (self.s.ref, token)).encode()
-        for _ in range(400):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        for _ in range(1000):
             c = self.server.connection("unix")
             c.request("POST", "/jsonrpc", body)
             waiting.append(c)
