@@ -50,6 +50,7 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen_stop.c \
 	xenbackend/xen_image.c \
 	xenbackend/xen_model.c \
+	xenbackend/xen_console.c \
 	xenbackend/xen_suspend.c \
 	xenbackend/xen_tune.c \
 	xenbackend/xen_metrics.c \

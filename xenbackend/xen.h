@@ -215,7 +215,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(xen_image, xen_image_close)
 
 helper_fn xen_domain_list, xen_domain_start, xen_domain_reboot, xen_domain_destroy, xen_domain_pause,
     xen_domain_unpause, xen_domain_shutdown, xen_domain_suspend, xen_domain_resume, xen_set_memory_target,
-    xen_set_vcpus, xen_set_scheduler, xen_sysrq, xen_trigger, xen_metrics;
+    xen_set_vcpus, xen_set_scheduler, xen_sysrq, xen_trigger, xen_metrics, xen_console_open;
 
 /* Builds the domain, from fd where it is not -1 (a suspended domain's stream), and answers {domid, state}. */
 struct value *xen_build(struct helper_request *req, struct value *config, int fd, gboolean paused, struct fault *f);

@@ -31,6 +31,7 @@ static const struct helper_method methods[] = {
     {"domain.sysrq", xen_sysrq},
     {"domain.trigger", xen_trigger},
     {"domain.metrics", xen_metrics},
+    {"console.open", xen_console_open},
     {"domain.vbd_plug", xen_vbd_plug},
     {"domain.vbd_unplug", xen_vbd_unplug},
     {"domain.vbd_insert", xen_vbd_insert},
