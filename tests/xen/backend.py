@@ -28,23 +28,33 @@ class Backend:
         self.lock = threading.Condition()
         self.answers = {}
         self.news = []  # (time, method, params)
+        self.fds = []  # that came with answers
         self.last_id = 0
         self.ended = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        with self.socket.makefile("r") as lines, contextlib.suppress(ConnectionResetError):
-            for line in lines:
-                message = json.loads(line)
+        rest = b""
+        with contextlib.suppress(ConnectionResetError):
+            while True:
+                data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
+                if not data:
+                    break
+                *lines, rest = (rest + data).split(b"\n")
                 with self.lock:
-                    if "method" in message:
-                        self.news.append((time.time(), message["method"], message.get("params", {})))
-                    else:
-                        self.answers[message["id"]] = message
+                    self.fds += fds
+                    for line in lines:
+                        self._take(json.loads(line))
                     self.lock.notify_all()
         with self.lock:
             self.ended = True
             self.lock.notify_all()
+
+    def _take(self, message):
+        if "method" in message:
+            self.news.append((time.time(), message["method"], message.get("params", {})))
+        else:
+            self.answers[message["id"]] = message
 
     def begin(self, method, **params):
         with self.lock:

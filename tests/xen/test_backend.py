@@ -325,6 +325,21 @@ class Linux(OnXen):
         self.assertEqual("poweroff", state["shutdown_reason"])
         self.b.call("domain.destroy", uuid=c["uuid"])
 
+    def test_console(self):
+        c = linux()
+        self.start(c)
+        self.fails("INVALID_VALUE", "console.open", uuid=c["uuid"], protocol="rfb")
+        self.b.call("console.open", uuid=c["uuid"], protocol="vt100")
+        for _ in range(50):
+            if self.b.fds:
+                break
+            time.sleep(0.1)
+        end, said = time.time() + 60, b""
+        while b"GUEST READY" not in said and time.time() < end:
+            said += os.read(self.b.fds[0], 4096)
+        os.close(self.b.fds.pop())
+        self.assertIn(b"GUEST UP", said)
+
     def test_reboot(self):
         c = linux()
         first = self.start(c)["domid"]
