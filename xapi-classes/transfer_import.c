@@ -10,6 +10,7 @@
 #include "xapi-classes/xva.h"
 
 #define MOST_OTHER (1024 * 1024) /* of a file that is skipped */
+#define MOST_DISKS 256
 
 /* A disk on its way. */
 struct incoming {
@@ -99,6 +100,8 @@ static void choose_uuid(struct import *m, struct incoming *d)
 
 static gboolean begin_disk(struct import *m, struct xva_object *o)
 {
+    if (g_hash_table_size(m->disks) >= MOST_DISKS)
+        return failed(m, "too many disks");
     struct incoming *d = g_new0(struct incoming, 1);
     const char *type = record_key(m->plan.sr, F_SR_sm_config, "type");
     d->object = o;

@@ -189,6 +189,11 @@ static gboolean fits(struct transfer *t, const struct record *vdi)
            fault_set(&t->fault, "VDI_TOO_SMALL", vdi->ref, least, NULL);
 }
 
+static gboolean is_writable(struct transfer *t, const struct record *vdi)
+{
+    return !record_bool(vdi, F_VDI_read_only) || fault_set(&t->fault, "VDI_READONLY", vdi->ref, NULL);
+}
+
 static void record_content(struct transfer *t, const char *ref, struct value *content)
 {
     struct txn *txn = txn_begin(the_store());
@@ -218,7 +223,8 @@ static void import_raw(struct transfer *t)
     gboolean probe = t->length == 0 && !transfer_query(t, "task_id");
     if (!find_image(t, &vdi, &sr) || !check_format(t) || probe)
         return;
-    if (transfer_begin_task(t) && fits(t, vdi) && transfer_hold(t, CLASS_VDI, vdi->ref, "blocked", "data_destroy"))
+    if (transfer_begin_task(t) && is_writable(t, vdi) && fits(t, vdi) &&
+        transfer_hold(t, CLASS_VDI, vdi->ref, "blocked", "data_destroy"))
         store_image(t, vdi, sr);
 }
 

@@ -9,7 +9,7 @@
 #define XVA_PIECE       (1024 * 1024)
 #define XVA_EXPORT_VSN  2
 #define XVA_MOST_XML    (64 * 1024 * 1024)
-#define XVA_MOST_OBJECT 100000
+#define XVA_MOST_OBJECT 4096
 
 /* ---- compression (xva_stream.c): bytes to and from the client ---- */
 

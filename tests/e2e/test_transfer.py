@@ -210,6 +210,11 @@ class Raw(Transfers):
         self.assertEqual(self.get(vdi, format="vmdk")[0], 500)
         self.assertEqual(self.server.request("POST", self.path("import_raw_vdi", vdi), b"")[0], 200)  # an XML-RPC call
 
+    def test_read_only(self):
+        vdi = self.vdi(MIB)
+        self.call("VDI.set_read_only", vdi, True)
+        self.assertIn(b"VDI_READONLY", self.put(vdi, bytes(MIB))[2])
+
     def test_unknown_length(self):
         data = sparse(3 * MIB)
         vdi, task = self.vdi(len(data)), self.task()
