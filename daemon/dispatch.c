@@ -9,6 +9,7 @@
 /* How far into a body a session reference is looked for, and in how many places. */
 #define SESSION_SEARCH_BYTES 4096
 #define SESSION_SEARCH_TRIES 4
+#define MAX_BATCH            1000 /* calls in one JSON-RPC batch; system.multicall has the same bound */
 
 static guint64 last_request_id;
 static GThreadPool *continuations; /* go on with batches whose last call was answered on somebody else's thread */
@@ -328,6 +329,8 @@ static void parse(struct exchange *x, const char *body, gsize len)
         return;
     }
     result = jsonrpc_parse(x->arena, body, len, &x->limits, &x->reqs, &x->n_reqs, &x->batch);
+    if (result == PARSE_OK && x->n_reqs > MAX_BATCH)
+        result = PARSE_INVALID;
     if (result != PARSE_OK) {
         x->reqs = arena_alloc(x->arena, sizeof *x->reqs);
         *x->reqs = unreadable;

@@ -75,6 +75,14 @@ class Curl(ClientTest):
         self.assertEqual(answers[4]["result"], [answers[3]["result"]])  # one after another
         self.call("VM.destroy", answers[3]["result"])
 
+    def test_a_batch_of_too_many_calls_is_refused_whole(self):
+        one = {"jsonrpc": "2.0", "id": 1, "method": "system.listMethods", "params": []}
+        with tempfile.NamedTemporaryFile("w") as f:
+            json.dump([{**one, "method": "x", "id": i} for i in range(1001)], f)
+            f.flush()
+            answer = json.loads(self.curl("--data-binary", "@" + f.name))
+        self.assertEqual((answer["error"]["code"], answer["id"]), (-32600, None))
+
     def test_preflight(self):
         for path in ("/jsonrpc", "/"):
             status, headers = self.head("-X", "OPTIONS", "-H", "Origin: https://lite.example", "-H",
