@@ -61,6 +61,9 @@ gboolean http_is_head(const struct http_request *r); /* these two before the han
 /* What has arrived of the body, at least one byte; 0: that was all of it; -1: the client went away before. */
 gssize http_read(struct http_request *r, void *buffer, gsize room);
 
+/* Answers 200 at once, before the body, for clients that send it only then or not at all: the answer that is given
+ * later reaches nobody. FALSE when no body came. */
+gboolean http_accept_early(struct http_request *r);
 /* Makes http_read and http_write fail from now on; any thread. The request must still be answered. */
 void http_interrupt(struct http_request *r);
 

@@ -274,10 +274,22 @@ static void answer_early(struct http_request *r)
         g_debug("the answer %u was not sent", r->status);
 }
 
+gboolean http_accept_early(struct http_request *r)
+{
+    static const char head[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: no-cache, no-store\r\n\r\n";
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&r->lock);
+    r->raw = TRUE;
+    if (r->c && send_raw(r->c, head, sizeof head - 1) < 0)
+        g_debug("the early answer was not sent");
+    while (r->ring.len == 0 && !r->body_done && r->c && !r->interrupted)
+        g_cond_wait(&r->changed, &r->lock);
+    return r->ring.len > 0;
+}
+
 void stream_answered(struct http_request *r)
 {
     r->answered = TRUE;
-    if (r->c && !r->body_done && (r->body_left < 0 || r->body_left > THROW_MOST))
+    if (r->c && !r->raw && !r->body_done && (r->body_left < 0 || r->body_left > THROW_MOST))
         answer_early(r);
     wake(r);
 }

@@ -102,6 +102,15 @@ void transfer_progress(struct transfer *t, double fraction)
     txn_commit(txn);
 }
 
+/* Who announces a length without end gives up the connection after the data, or sends none and wants an answer first.
+ */
+gboolean transfer_is_probe(struct transfer *t)
+{
+    if (transfer_query(t, "task_id"))
+        return FALSE;
+    return t->length == 0 || (t->is_open_ended && !http_accept_early(t->r));
+}
+
 /* ---- objects ---- */
 
 struct record *transfer_object(struct transfer *t, enum class_id class, const char *parameter)
@@ -350,7 +359,8 @@ void transfer_run(struct http_request *r, const char *name, transfer_fn *fn)
     t->held = g_ptr_array_new_with_free_func(g_free);
     t->is_head = http_is_head(r);
     t->length = http_length(r);
-    if (t->length >= UNKNOWN_LENGTH)
+    t->is_open_ended = t->length >= UNKNOWN_LENGTH;
+    if (t->is_open_ended)
         t->length = -1;
     copy_query(t);
     if (enter(t)) {

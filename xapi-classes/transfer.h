@@ -18,7 +18,8 @@ struct transfer {
     transfer_fn *fn;
     GHashTable *query; /* what the client asked for, and the headers that matter ("Range") */
     gboolean is_head;
-    gint64 length; /* of the body; -1: it is not known, also when it was announced as UNKNOWN_LENGTH */
+    gint64 length;          /* of the body; -1: it is not known, also when it was announced as UNKNOWN_LENGTH */
+    gboolean is_open_ended; /* announced as UNKNOWN_LENGTH */
     char task[REF_SIZE];
     gint cancel;        /* atomic: the task was cancelled, or the daemon stops */
     struct fault fault; /* why it failed */
@@ -46,6 +47,8 @@ gboolean transfer_begin_task(struct transfer *t);
 void transfer_progress(struct transfer *t, double fraction);
 /* FALSE with TASK_CANCELLED set. */
 gboolean transfer_may_go_on(struct transfer *t);
+/* TRUE when an upload has no content and no task: its client asks only whether it is at the right place. */
+gboolean transfer_is_probe(struct transfer *t);
 /* The object that a parameter names by reference or uuid, counted; NULL with the fault set. */
 struct record *transfer_object(struct transfer *t, enum class_id class, const char *parameter);
 /* Puts op, which check (NULL: op itself) must be allowed for, into the object's current_operations until the end. */

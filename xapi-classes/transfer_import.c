@@ -325,21 +325,16 @@ static void import(struct transfer *t, const struct record *sr)
     xva_ova_free(m.plan.ova);
 }
 
-static gboolean is_probe(const struct transfer *t)
-{
-    return t->length == 0 && !transfer_query(t, "task_id");
-}
-
 static void import_vms(struct transfer *t)
 {
     g_autoptr(record) sr = find_sr(t);
-    if (sr && !is_probe(t) && transfer_begin_task(t))
+    if (sr && !transfer_is_probe(t) && transfer_begin_task(t))
         import(t, sr);
 }
 
 static void import_metadata(struct transfer *t)
 {
-    if (!is_probe(t) && transfer_begin_task(t))
+    if (!transfer_is_probe(t) && transfer_begin_task(t))
         import(t, NULL);
 }
 

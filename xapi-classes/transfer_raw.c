@@ -219,9 +219,7 @@ static void store_image(struct transfer *t, const struct record *vdi, const stru
 static void import_raw(struct transfer *t)
 {
     g_autoptr(record) vdi = NULL, sr = NULL;
-    /* Some clients first ask with nothing whether they are at the right place. */
-    gboolean probe = t->length == 0 && !transfer_query(t, "task_id");
-    if (!find_image(t, &vdi, &sr) || !check_format(t) || probe)
+    if (!find_image(t, &vdi, &sr) || !check_format(t) || transfer_is_probe(t))
         return;
     if (transfer_begin_task(t) && is_writable(t, vdi) && fits(t, vdi) &&
         transfer_hold(t, CLASS_VDI, vdi->ref, "blocked", "data_destroy"))

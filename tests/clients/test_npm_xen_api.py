@@ -34,6 +34,9 @@ class XenApi(ClientTest):
     def test_session_xml(self):
         self.script("session.mjs", "xml-rpc")
 
+    def test_transfer(self):
+        self.script("transfer.mjs", "json-rpc")
+
     def test_auto_transport_stays_with_json(self):
         self.script("life.mjs", "auto", kind="http")
         self.assertNotIn("/xmlrpc", self.server.log())

@@ -173,6 +173,28 @@ class Raw(Transfers):
         self.assertEqual(len(self.call("task.get_all")), tasks)
         self.assertEqual(self.content(vdi), data)
 
+    def test_probe_of_unknown_length(self):
+        """Who announces a length without end and sends nothing is answered at once."""
+        data = sparse(2 * MIB)
+        vdi = self.vdi(len(data))
+        self.put(vdi, data)
+        tasks = len(self.call("task.get_all"))
+        with self.upload(vdi, UNKNOWN) as c:
+            self.assertEqual(c.recv(15), b"HTTP/1.1 200 OK")
+            self.assertEqual(self.get(vdi)[0], 200)  # nothing is locked
+        self.assertEqual(len(self.call("task.get_all")), tasks + 1)
+        with self.upload("OpaqueRef:none", UNKNOWN) as c:
+            self.assertEqual(c.recv(12), b"HTTP/1.1 404")
+        with self.upload(vdi, UNKNOWN) as c:  # and who then sends something, is heard
+            self.assertEqual(c.recv(15), b"HTTP/1.1 200 OK")
+            c.sendall(data[::-1])
+            deadline = time.monotonic() + 10
+            while True:
+                status, _, body = self.get(vdi)
+                if status == 200 and body == data[::-1]:
+                    break
+                self.assertLess(time.monotonic(), deadline)
+
     def test_shorter_and_longer_bodies(self):
         vdi = self.vdi(2 * MIB)
         self.put(vdi, b"\xff" * (2 * MIB))
