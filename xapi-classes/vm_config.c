@@ -157,12 +157,15 @@ static struct value *devices(const struct record *vm, int field, enum class_id c
 static void put_boot(struct value_builder *b, const struct record *vm)
 {
     const char *order = record_key(vm, F_VM_HVM_boot_params, "order");
+    const char *firmware = record_key(vm, F_VM_HVM_boot_params, "firmware");
     put_field(b, "kernel", vm, F_VM_PV_kernel);
     put_field(b, "ramdisk", vm, F_VM_PV_ramdisk);
     put_field(b, "args", vm, F_VM_PV_args);
     put_field(b, "bootloader", vm, F_VM_PV_bootloader);
     put_field(b, "bootloader_args", vm, F_VM_PV_bootloader_args);
     value_builder_put_string(b, "hvm_boot_order", order != NULL ? order : "cd");
+    if (firmware != NULL)
+        value_builder_put_string(b, "firmware", firmware);
     put_field(b, "platform", vm, F_VM_platform);
     put_field(b, "xenstore_data", vm, F_VM_xenstore_data);
 }
