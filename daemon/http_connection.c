@@ -255,8 +255,10 @@ void connection_wake(struct http_connection *c)
         return;
     /* Under the lock, so that the daemon is not stopped under our feet. */
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
-    if (g_atomic_int_compare_and_exchange(&c->wait, WAIT_SUSPENDED, WAIT_DONE))
+    if (g_atomic_int_compare_and_exchange(&c->wait, WAIT_SUSPENDED, WAIT_DONE)) {
+        c->suspended = FALSE;
         MHD_resume_connection(c->mhd);
+    }
 }
 
 void connection_resumed(struct http_connection *c)
@@ -302,11 +304,14 @@ static void find_hung_up(GPtrArray *claimed)
             g_ptr_array_add(claimed, owners->pdata[i]);
 }
 
-/* libmicrohttpd waits for news of a socket after a short read, and hears none when the end came with the last bytes. */
+/* libmicrohttpd waits for news of a socket after a short read, and hears none when the end came with the last bytes. It
+ * is given a second to work on those. */
 static gboolean has_ended_unheard(struct http_connection *c)
 {
     char byte;
-    return g_atomic_int_get(&c->deaf) && !c->suspended && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    gboolean ended = g_atomic_int_get(&c->deaf) && !c->suspended && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    c->ended_for = ended ? c->ended_for + 1 : 0;
+    return c->ended_for > 1;
 }
 
 /* Every second: cuts who is late, gives up who has gone. */

@@ -58,6 +58,7 @@ struct http_connection {
     gint wait;          /* atomic: enum http_wait */
     gboolean suspended; /* under the lock: the client is watched */
     gint deaf;          /* atomic: but not for its going away: what it sent before is still to be read */
+    guint ended_for;    /* the sweep's: seconds for which its end was there and libmicrohttpd did not hear it */
     gboolean is_head;
     char *body; /* kept from request to request while it is small */
     gsize body_len, body_room;
