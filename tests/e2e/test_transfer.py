@@ -90,6 +90,12 @@ class Transfers(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, "the task does not end")
             time.sleep(0.02)
 
+    def until(self, condition, seconds=10):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, "what the test waits for does not happen")
+            time.sleep(0.02)
+
     def files(self):
         found = []
         for place, _, names in os.walk(self.server.state_dir):
@@ -185,15 +191,14 @@ class Raw(Transfers):
         self.assertEqual(len(self.call("task.get_all")), tasks + 1)
         with self.upload("OpaqueRef:none", UNKNOWN) as c:
             self.assertEqual(c.recv(12), b"HTTP/1.1 404")
+        before = {t["uuid"] for t in self.call("task.get_all_records").values()}
         with self.upload(vdi, UNKNOWN) as c:  # and who then sends something, is heard
             self.assertEqual(c.recv(15), b"HTTP/1.1 200 OK")
             c.sendall(data[::-1])
-            deadline = time.monotonic() + 10
-            while True:
-                status, _, body = self.get(vdi)
-                if status == 200 and body == data[::-1]:
-                    break
-                self.assertLess(time.monotonic(), deadline)
+            self.until(lambda: [t for t in self.call("task.get_all_records").values()
+                                if t["name_label"] == "import_raw_vdi" and t["status"] == "success"
+                                and t["uuid"] not in before])
+        self.assertEqual(self.content(vdi), data[::-1])
 
     def test_shorter_and_longer_bodies(self):
         vdi = self.vdi(2 * MIB)
