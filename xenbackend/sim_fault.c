@@ -57,10 +57,11 @@ static struct rule *take(const struct helper_request *req, gboolean after)
 {
     struct rule *copy = NULL;
     g_mutex_lock(&lock);
-    for (GList *l = rules.head; l != NULL && copy == NULL; l = l->next) {
+    GList *l = rules.head;
+    while (l != NULL && !matches(l->data, req, after))
+        l = l->next;
+    if (l != NULL) {
         struct rule *r = l->data;
-        if (!matches(r, req, after))
-            continue;
         copy = g_memdup2(r, sizeof(*r));
         copy->method = NULL;
         copy->uuid = NULL;
