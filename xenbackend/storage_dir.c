@@ -87,13 +87,30 @@ char *dir_read_label(const char *path)
     return storage_uuid_is_valid(uuid) ? g_strdup(uuid) : NULL;
 }
 
+#define LOCK_TRIES   40
+#define LOCK_STEP_US 50000
+
+/* A process of ours that was killed may have left a tool on its way from fork to exec, which holds its lock until then.
+ */
+static gboolean lock_soon(int fd)
+{
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return TRUE;
+        if (errno != EWOULDBLOCK)
+            return errno == EOPNOTSUPP || errno == ENOSYS || errno == ENOLCK; /* no locks there */
+        g_usleep(LOCK_STEP_US);
+    }
+    return FALSE;
+}
+
 /* Another process with the same directory would take our temporary files for leftovers. */
 static gboolean take_lock(struct storage_dir *d, struct fault *f)
 {
     d->lock_fd = openat(d->fd, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (d->lock_fd < 0)
         return dir_fault(d, d->path, errno, f);
-    if (flock(d->lock_fd, LOCK_EX | LOCK_NB) == 0 || errno == EOPNOTSUPP || errno == ENOSYS || errno == ENOLCK)
+    if (lock_soon(d->lock_fd))
         return TRUE;
     g_autofree char *words = g_strdup_printf("%s is in use by another SR or another process", d->path);
     return fault_set(f, "SR_BACKEND_FAILURE", "16", "", words, NULL);
