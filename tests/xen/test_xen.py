@@ -2,56 +2,9 @@
 import time
 import unittest
 
-from client import NULL, Failure, Session, dom0
-
-MIB = 1 << 20
-GUEST = "/lab/guest"
-PATIENCE = 120
-
-
-class Case(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.s = Session()
-        cls.addClassCleanup(cls.s.close)
-        cls.host = cls.s.call("host.get_all")[0]
-
-    def call(self, method, *args):
-        return self.s.call(method, *args)
-
-    def vm(self, kernel="vmlinux", memory=128, **more):
-        record = {"name_label": self.id().split(".")[-1], "name_description": "", "user_version": "1", "is_a_template": False,
-                  "affinity": NULL, "memory_static_max": str(memory * MIB), "memory_dynamic_max": str(memory * MIB),
-                  "memory_dynamic_min": str(memory * MIB), "memory_static_min": str(memory * MIB), "VCPUs_params": {},
-                  "VCPUs_max": "2", "VCPUs_at_startup": "1", "actions_after_shutdown": "destroy",
-                  "actions_after_reboot": "restart", "actions_after_crash": "destroy", "PV_bootloader": "",
-                  "PV_kernel": f"{GUEST}/{kernel}", "PV_ramdisk": f"{GUEST}/initrd" if kernel == "vmlinux" else "",
-                  "PV_args": "console=hvc0 quiet" if kernel == "vmlinux" else "", "PV_bootloader_args": "",
-                  "PV_legacy_args": "", "HVM_boot_policy": "", "HVM_boot_params": {}, "platform": {}, "PCI_bus": "",
-                  "other_config": {}, "recommendations": "", "blocked_operations": {}, **more}
-        ref = self.call("VM.create", record)
-        self.addCleanup(self.remove, ref)
-        return ref
-
-    def remove(self, ref):
-        if self.state(ref) != "Halted":
-            self.call("VM.hard_shutdown", ref)
-        self.call("VM.destroy", ref)
-
-    def state(self, ref):
-        return self.call("VM.get_power_state", ref)
-
-    def until(self, ref, power, patience=PATIENCE):
-        return self.s.wait("VM", ref, lambda r: r["power_state"] == power, patience)
-
-    def guest_up(self, ref, patience=PATIENCE):
-        """Waits until the guest has written its metrics."""
-        metrics = self.s.wait("VM", ref, lambda r: r["guest_metrics"] != NULL, patience)["guest_metrics"]
-        self.s.wait("VM_guest_metrics", metrics, lambda r: r["other"].get("lab") == "up", patience)
-        return self.call("VM_guest_metrics.get_record", metrics)
-
-    def domid(self, ref):
-        return int(self.call("VM.get_domid", ref))
+from case import GUEST, MIB, Case
+from client import Failure, dom0
+from test_devices import Consoles, Disks, Interfaces, Screens, Tuning  # noqa: F401
 
 
 class Life(Case):
