@@ -8,6 +8,7 @@ Logins go through PAM with pam_matrix and a password file of the test's own. sto
 the exit status is 0; when a test fails inside the with block, the end of the log is printed.
 """
 import base64
+import fcntl
 import functools
 import glob
 import http.client
@@ -40,16 +41,26 @@ class Failure(Exception):
         self.code, self.params = description[0], list(description[1:])
 
 
+_reserved = []  # open files: their locks last as long as this process
+
+
 def free_port(host="127.0.0.1"):
-    """Below those that the system gives to outgoing connections: it stays free while a server is down for a moment."""
+    """Below those that the system gives to outgoing connections, and locked for this process: it stays free while a
+    server is down for a moment, whatever other tests run beside this one."""
+    locks = os.path.join(tempfile.gettempdir(), f"xenapid-test-ports.{os.getuid()}")
+    os.makedirs(locks, mode=0o700, exist_ok=True)
     while True:
         port = random.randrange(10240, 32000)
-        with socket.socket() as s:
-            try:
+        lock = open(os.path.join(locks, str(port)), "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as s:
                 s.bind((host, port))
-                return port
-            except OSError:
-                continue
+        except OSError:
+            lock.close()
+            continue
+        _reserved.append(lock)
+        return port
 
 
 @functools.cache
