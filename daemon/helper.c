@@ -105,6 +105,13 @@ void helper_progress(struct helper_request *req, double fraction)
     wire_notify(work->link->wire, "progress", params, NULL, 0);
 }
 
+static _Thread_local struct helper_request *current;
+
+struct helper_request *helper_current(void)
+{
+    return current;
+}
+
 gboolean helper_cancelled(struct helper_request *req)
 {
     return g_atomic_int_get(&req->cancel) != 0;
@@ -197,8 +204,11 @@ static void run(void *data, void *user_data)
     g_autoptr(value) result = NULL;
     if (cancelled)
         fault_set(&fault, "TASK_CANCELLED", "", NULL);
-    else
+    else {
+        current = &work->req;
         result = work->fn(&work->req, &fault);
+        current = NULL;
+    }
 
     g_mutex_lock(&helper.lock);
     g_hash_table_remove(work->link->requests, &work->req.id);

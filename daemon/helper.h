@@ -58,6 +58,8 @@ void helper_notify(const char *method, struct value *params, const int *fds, int
 /* How far the request is: 0 to 1. Small steps are not sent. */
 void helper_progress(struct helper_request *req, double fraction);
 
+/* The request whose handler runs on this thread; NULL on others. */
+struct helper_request *helper_current(void);
 gboolean helper_cancelled(struct helper_request *req);
 /* Waits; FALSE at once when the request is or becomes cancelled, TRUE when the time has passed. */
 gboolean helper_sleep(struct helper_request *req, guint64 ms);

@@ -46,13 +46,13 @@ static const char *add_sr(struct txn *t, const struct sr_description *d)
     return ref;
 }
 
-static gboolean make_on_medium(struct call *c, const char *uuid, const char *type, struct value *device_config,
-                               gint64 size)
+static gboolean make_on_medium(struct call *c, const struct sr_description *d, struct value *device_config, gint64 size)
 {
     struct value_builder b;
-    storage_params_begin(&b, uuid, NULL);
-    value_builder_put_string(&b, "type", type);
+    storage_params_begin(&b, d->uuid, NULL);
+    value_builder_put_string(&b, "type", d->type);
     value_builder_put(&b, "device_config", value_ref(device_config));
+    value_builder_put(&b, "sm_config", value_ref(d->sm_config));
     value_builder_put(&b, "size", value_int(NULL, size));
     g_autoptr(value) done = storage_call(c, "sr.create", value_builder_end(&b));
     return done != NULL;
@@ -91,7 +91,7 @@ static struct value *create(struct call *c, const struct sr_description *d, stru
         return NULL;
     if (!sr_type_is_known(d->type))
         return call_fail(c, "SR_UNKNOWN_DRIVER", d->type, NULL);
-    if (!make_on_medium(c, d->uuid, d->type, device_config, size))
+    if (!make_on_medium(c, d, device_config, size))
         return NULL;
     struct value *sr = record_sr(c, d, host->ref, device_config, &pbd);
     if (pbd_plug_now(c, value_str(pbd)))
@@ -252,9 +252,10 @@ static struct value *probe(struct call *c)
         return NULL;
     if (!sr_type_is_known(call_str(c, 2)))
         return call_fail(c, "SR_UNKNOWN_DRIVER", call_str(c, 2), NULL);
-    value_builder_map(&b, NULL, 2);
+    value_builder_map(&b, NULL, 3);
     value_builder_put_string(&b, "type", call_str(c, 2));
     value_builder_put(&b, "device_config", value_ref(call_arg(c, 1)));
+    value_builder_put(&b, "sm_config", value_ref(call_arg(c, 3)));
     return storage_call(c, "sr.probe", value_builder_end(&b));
 }
 

@@ -109,7 +109,7 @@ static gboolean begin_disk(struct import *m, struct xva_object *o)
     d->size = value_as_int(value_get(o->snapshot, "virtual_size"));
     choose_uuid(m, d);
     g_hash_table_insert(m->disks, o->id, d);
-    d->disk = disk_stage(record_str(m->plan.sr, F_SR_uuid), d->uuid, d->size, type ? type : "qcow2", &m->t->fault);
+    d->disk = disk_stage(record_str(m->plan.sr, F_SR_uuid), d->uuid, d->size, type ? type : "", &m->t->fault);
     m->total += d->size;
     return d->disk != NULL;
 }

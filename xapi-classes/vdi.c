@@ -16,11 +16,12 @@ static gboolean image_and_sr(struct call *c, int arg, struct record **vdi, struc
     return *sr != NULL;
 }
 
+/* "" leaves it to the driver. */
 static const char *image_format(struct call *c, struct value *sm_config, const struct record *sr)
 {
     const char *of_sr = record_key(sr, F_SR_sm_config, "type");
-    const char *format = value_get_str(sm_config, "type", of_sr ? of_sr : "qcow2");
-    if (strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0)
+    const char *format = value_get_str(sm_config, "type", of_sr ? of_sr : "");
+    if (*format == '\0' || strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0)
         return format;
     call_fail(c, "VALUE_NOT_SUPPORTED", "sm_config:type", format, "raw or qcow2", NULL);
     return NULL;

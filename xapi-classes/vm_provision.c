@@ -100,7 +100,7 @@ static struct record *find_sr(struct call *c, const char *uuid)
 static const char *image_format(const struct record *sr)
 {
     const char *format = record_key(sr, F_SR_sm_config, "type");
-    return format != NULL ? format : "qcow2";
+    return format != NULL ? format : ""; /* the driver's own */
 }
 
 struct disk_of_vm {

@@ -10,6 +10,10 @@ libstorage_a_SOURCES = \
 	xenbackend/storage_open.c xenbackend/storage_private.h \
 	xenbackend/nbd.c xenbackend/nbd.h \
 	xenbackend/storage_iso.c \
+	xenbackend/storage_mount.c xenbackend/storage_mount.h \
+	xenbackend/storage_nfs.c \
+	xenbackend/storage_lvm.c xenbackend/storage_lvm.h \
+	xenbackend/storage_lvm_vdi.c \
 	xenbackend/storage_qcow2.c xenbackend/storage_qcow2.h
 
 # The front's end of the backend.

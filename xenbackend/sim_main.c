@@ -214,6 +214,7 @@ static void stop(void *data G_GNUC_UNUSED)
 static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
 {
     sim.conf = c;
+    storage_init(c);
     storage_writers_keep_still = TRUE; /* simulated guests write nothing */
     sim.domains = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) sim_domain_unref);
     g_mutex_lock(&sim.lock);

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const struct storage_driver *const drivers[] = {&storage_file_driver, &storage_iso_driver};
+static const struct storage_driver *const drivers[] = {&storage_file_driver, &storage_iso_driver, &storage_nfs_driver,
+                                                       &storage_lvm_driver};
+
+char *storage_runtime_dir;
 
 static struct {
     GMutex lock; /* guards the table and each SR's users and leaving */
@@ -149,6 +152,18 @@ static void job_progress(double fraction, void *data)
 static struct storage_job job_of(struct helper_request *req)
 {
     return (struct storage_job){.cancel = &req->cancel, .progress = job_progress, .data = req};
+}
+
+void storage_init(const struct conf *c)
+{
+    storage_runtime_dir = g_canonicalize_filename(c->runtime_dir, NULL);
+}
+
+struct value *storage_sm_config(void)
+{
+    const struct helper_request *req = helper_current();
+    struct value *v = req != NULL ? value_get(req->params, "sm_config") : NULL;
+    return v != NULL ? v : value_empty_map();
 }
 
 /* ---- results ---- */
@@ -412,7 +427,7 @@ static struct value *vdi_create(struct helper_request *req, struct fault *f)
     struct storage_vdi out = {0};
     gboolean done = s->driver->vdi_create != NULL
                         ? s->driver->vdi_create(s->sr, vdi, value_as_int(value_get(req->params, "virtual_size")),
-                                                value_get_str(req->params, "type", "qcow2"),
+                                                value_get_str(req->params, "type", ""),
                                                 sm_config != NULL ? sm_config : value_empty_map(), &out, f)
                         : storage_unsupported(s->uuid, f);
     return storage_vdi_done(s, done, &out);
@@ -436,9 +451,11 @@ static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
 gboolean storage_writers_keep_still;
 
 /* A program that has the image open would go on writing to what is about to be its frozen past. */
-static gboolean nobody_writes(struct helper_request *req, const char *vdi, struct fault *f)
+static gboolean nobody_writes(struct helper_request *req, const struct storage_sr *s, const char *vdi, struct fault *f)
 {
-    if (storage_writers_keep_still || *value_get_str(req->params, "writer", "") == '\0')
+    gboolean live = s->driver->snapshots_live != NULL && s->driver->snapshots_live(s->sr);
+    if (storage_writers_keep_still || (live && strcmp(req->method, "vdi.snapshot") == 0) ||
+        *value_get_str(req->params, "writer", "") == '\0')
         return TRUE;
     return fault_set(f, "VDI_IN_USE", vdi, req->method + strlen("vdi."), NULL);
 }
@@ -449,7 +466,7 @@ static struct value *derive(struct helper_request *req, gboolean snapshot, struc
     const char *vdi = storage_uuid_param(req, "vdi", f);
     const char *new = storage_uuid_param(req, "new", f);
     g_autoptr(storage_sr) s = vdi != NULL && new != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
-    if (s == NULL || !nobody_writes(req, vdi, f))
+    if (s == NULL || !nobody_writes(req, s, vdi, f))
         return NULL;
     const struct storage_driver *d = s->driver;
     gboolean (*fn)(void *, const char *, const char *, const struct storage_job *, struct storage_vdi *,

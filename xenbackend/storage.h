@@ -56,8 +56,11 @@ struct storage_driver {
     /* Appends a struct storage_vdi for each VDI; cleans up what crashes left. */
     gboolean (*scan)(void *sr, GPtrArray *vdis, struct fault *f);
     gboolean (*stat)(void *sr, struct storage_space *space, struct fault *f);
+    /* Whether a snapshot is of one moment also while a domain writes; NULL: no. */
+    gboolean (*snapshots_live)(void *sr);
 
     /* Each fills *out, which the caller clears; NULL functions answer SR_OPERATION_NOT_SUPPORTED. */
+    /* type "": the driver's own. */
     gboolean (*vdi_create)(void *sr, const char *vdi, gint64 virtual_size, const char *type, struct value *sm_config,
                            struct storage_vdi *out, struct fault *f);
     gboolean (*vdi_destroy)(void *sr, const char *vdi, struct fault *f);
@@ -86,6 +89,11 @@ struct storage_driver {
 
 extern const struct storage_driver storage_file_driver; /* images in a directory */
 extern const struct storage_driver storage_iso_driver;  /* a directory of .iso files, read-only */
+extern const struct storage_driver storage_nfs_driver;  /* the same as file, on an NFS server */
+extern const struct storage_driver storage_lvm_driver;  /* logical volumes, thick or thin */
+
+/* Before the first request; c is not kept. */
+void storage_init(const struct conf *c);
 
 /* The handlers, ended by {NULL, NULL}: a backend copies them into its table. Any thread. */
 extern const struct helper_method storage_methods[];

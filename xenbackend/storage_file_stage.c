@@ -22,6 +22,8 @@ static gboolean plan(struct storage_dir *d, struct stage *s, const char *type, g
 {
     struct image image;
     gboolean known = TRUE;
+    if (*type == '\0')
+        type = "qcow2";
     g_mutex_lock(&d->lock);
     gboolean there = dir_has_vdi(d, s->vdi);
     if (there)

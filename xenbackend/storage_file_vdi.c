@@ -117,6 +117,8 @@ gboolean file_vdi_create(void *sr, const char *vdi, gint64 virtual_size, const c
                          struct storage_vdi *out, struct fault *f)
 {
     struct storage_dir *d = sr;
+    if (*type == '\0')
+        type = "qcow2";
     if (strcmp(type, "raw") != 0 && strcmp(type, "qcow2") != 0)
         return fault_set(f, "INVALID_VALUE", "type", type, NULL);
     if (!file_check_size(vdi, &virtual_size, f))
@@ -270,7 +272,7 @@ static gboolean chain_allocated(const char *path, const char *format, gint64 *by
     if (strcmp(format, "raw") == 0) {
         if (stat(path, &st) < 0)
             return dir_fault(NULL, path, errno, f);
-        *bytes = (gint64) st.st_blocks * 512;
+        *bytes = (gint64) st.st_blocks * 512; /* nothing, of a device: how much of it is zero is not known */
         return TRUE;
     }
     struct storage_dir d = {.fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .path = dir, .uuid = (char *) ""};

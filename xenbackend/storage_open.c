@@ -123,7 +123,7 @@ struct value *storage_vdi_stage(struct helper_request *req, struct fault *f)
         storage_unsupported(s->uuid, f);
         return NULL;
     }
-    const char *type = value_get_str(req->params, "type", "qcow2");
+    const char *type = value_get_str(req->params, "type", "");
     void *stage = s->driver->vdi_stage(s->sr, vdi, size, type, &path, &format, &size, f);
     if (stage == NULL)
         return NULL;

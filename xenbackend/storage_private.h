@@ -27,6 +27,14 @@ gboolean storage_unsupported(const char *sr, struct fault *f);
 /* What a handler that made or changed a VDI answers: NULL when it is not done. Takes over what v holds. */
 struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct storage_vdi *v);
 
+/* ---- for drivers ---- */
+
+/* Where they may mount and note things: as the configuration says. */
+extern char *storage_runtime_dir;
+/* What the request that runs on this thread says beyond the functions' arguments: the parameter sm_config; an empty map
+ * when it has none or there is no request. Borrowed. */
+struct value *storage_sm_config(void);
+
 /* ---- storage_open.c ---- */
 
 helper_fn storage_vdi_open, storage_vdi_stage, storage_vdi_publish, storage_vdi_unstage;

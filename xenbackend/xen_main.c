@@ -71,6 +71,7 @@ static gboolean make_blank(const char *runtime_dir)
 
 static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
 {
+    storage_init(c);
     xen.state_dir = g_canonicalize_filename(c->state_dir, NULL);
     xen.xc = xc_interface_open(NULL, NULL, 0);
     xen.xs = xs_open(0);
