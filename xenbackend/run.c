@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,10 +42,26 @@ static void G_GNUC_NORETURN become(const char *path, char *const *argv, char *co
     _exit(127);
 }
 
-static gboolean start(struct tool *t, const char *path, const char *const *argv)
+/* A file in memory that holds the text, to be read from its beginning. */
+static int make_input(const char *text)
+{
+    gsize len = strlen(text), done = 0;
+    int fd = memfd_create("input", MFD_CLOEXEC);
+    while (fd >= 0 && done < len) {
+        gssize n = pwrite(fd, text + done, len - done, (off_t) done);
+        if (n < 0 && errno != EINTR) {
+            close(fd);
+            return -1;
+        }
+        done += n > 0 ? (gsize) n : 0;
+    }
+    return fd;
+}
+
+static gboolean start(struct tool *t, const char *path, const char *const *argv, const char *input)
 {
     int out[2], err[2];
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int null = input != NULL ? make_input(input) : open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null < 0)
         return FALSE;
     if (pipe2(out, O_CLOEXEC) < 0) {
@@ -177,14 +194,16 @@ gboolean run_tool(const char *const *argv, const struct run_options *o, char **o
         return fault_set(f, "SR_BACKEND_FAILURE", "127", "", words, NULL);
     }
     struct tool t = {.deadline = o->timeout_s > 0 ? g_get_monotonic_time() + o->timeout_s * G_TIME_SPAN_SECOND : 0};
-    if (!start(&t, path, argv)) {
+    if (!start(&t, path, argv, o->input)) {
         g_autofree char *words = g_strdup_printf("%s: %s", argv[0], g_strerror(errno));
         return fault_set(f, "SR_BACKEND_FAILURE", "127", "", words, NULL);
     }
     t.text[0] = g_string_new(NULL);
     t.text[1] = g_string_new(NULL);
     int status = attend(&t, o);
-    gboolean well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    gboolean well = WIFEXITED(status) && (WEXITSTATUS(status) == 0 || o->status != NULL) && !t.late && !t.cancelled;
+    if (well && o->status != NULL)
+        *o->status = WEXITSTATUS(status);
     if (well && out != NULL)
         *out = g_strdup(t.text[0]->str);
     else if (!well)

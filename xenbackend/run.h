@@ -1,7 +1,7 @@
 /* run.h - runs a tool (qemu-img and the like): an argument vector, no shell, a time limit, a way to stop it.
  *
- * The tool runs in its own process group with the locale C, no standard input and no descriptors but its own, and dies
- * with the thread that started it. Any thread may call; the caller's thread blocks. */
+ * The tool runs in its own process group with the locale C, no standard input (unless one is given) and no descriptors
+ * but its own, and dies with the thread that started it. Any thread may call; the caller's thread blocks. */
 #ifndef XENAPID_RUN_H
 #define XENAPID_RUN_H
 
@@ -13,6 +13,8 @@ struct run_options {
     /* Called with 0.0-1.0 as the tool prints "(12.34/100%)", as qemu-img -p does; NULL: not wanted. */
     void (*progress)(double fraction, void *data);
     void *data;
+    const char *input; /* what the tool reads from its standard input; NULL: nothing */
+    int *status;       /* not NULL: leaving with any status is no fault, and here is which it was */
 };
 
 /* Runs argv (NULL-terminated; argv[0] is looked up in PATH) to its end. TRUE when it left with status 0; its standard
