@@ -168,7 +168,9 @@ static void stop(void)
     transfers_quiesce();
     events_stop();
     tasks_stop(deadline);
-    http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500));
+    /* What was acknowledged is on disk. */
+    if (!http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500)))
+        _exit(EXIT_FAILURE);
     transfers_stop(g_get_monotonic_time() / 1000 + LAST_WORDS_MS);
 }
 

@@ -14,6 +14,7 @@
 #define CONNECTION_MEMORY (32 * 1024) /* a connection's pool: the header must fit in half of it or so */
 #define THREADS_MOST      8
 #define STOP_STEP_US      5000
+#define CUT_MS            3000 /* for connections that were cut to be gone; less than the supervisor's grace */
 
 static GMutex lock;
 static GPtrArray *listeners;
@@ -224,21 +225,29 @@ void http_quiesce(void)
     connections_stop(FALSE);
 }
 
-void http_stop(gint64 deadline_ms)
+gboolean http_stop(gint64 deadline_ms)
 {
     http_quiesce();
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     if (!listeners)
-        return;
+        return TRUE;
     while (connections_stop(FALSE) > 0 && g_get_monotonic_time() / 1000 < deadline_ms)
         g_usleep(STOP_STEP_US);
     /* A suspended connection may not be there when its daemon is stopped. */
-    while (connections_stop(TRUE) > 0)
+    gint64 give_up = g_get_monotonic_time() / 1000 + CUT_MS;
+    guint left;
+    while ((left = connections_stop(TRUE)) > 0) {
+        if (g_get_monotonic_time() / 1000 >= give_up) {
+            g_warning("HTTP: connections that do not end: %u", left);
+            return FALSE;
+        }
         g_usleep(STOP_STEP_US);
+    }
     for (guint i = 0; i < listeners->len; i++) {
         struct http_listener *l = listeners->pdata[i];
         MHD_stop_daemon(l->daemon);
         listener_free(l);
     }
     g_clear_pointer(&listeners, g_ptr_array_unref);
+    return TRUE;
 }

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 import xmlrpc.client
 
 BUILD = os.environ.get("XENAPID_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
@@ -362,6 +363,54 @@ class Session:
 
     def logout(self):
         self.call("session.logout")
+
+
+def eventually(condition, seconds=20):
+    """Waits until condition() is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("what the test waits for did not happen")
+        time.sleep(0.02)
+
+
+class Case(unittest.TestCase):
+    """One server, and who is logged in there, for all tests of a class."""
+    conf = None
+    env = None
+    allow_crash = False
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(conf=cls.conf, env=cls.env, allow_crash=cls.allow_crash).start()
+        cls.addClassCleanup(cls.server.clean)
+        cls.addClassCleanup(cls.server.stop)
+        cls.s = cls.server.login()
+        cls.host = cls.call("host.get_all")[0]
+        cls.pool = cls.call("pool.get_all")[0]
+
+    @classmethod
+    def call(cls, method, *params):
+        return cls.s.call(method, *params)
+
+    @classmethod
+    def sim(cls, function, **args):
+        """One of the simulator's own functions."""
+        return json.loads(cls.call("host.call_plugin", cls.host, "xenapid-sim", function, args) or "{}")
+
+    @classmethod
+    def guests(cls):
+        """The VMs that are there, but for the control domain."""
+        return sorted(r for r, v in cls.call("VM.get_all_records").items() if not v["is_control_domain"])
+
+    until = staticmethod(eventually)
+
+    def fails(self, code, method, *params):
+        """The call fails with that code: its parameters."""
+        with self.assertRaises(Failure, msg=method) as f:
+            self.call(method, *params)
+        self.assertEqual(f.exception.code, code, f"{method}: {f.exception}")
+        return f.exception.params
 
 
 def basic(user, password):

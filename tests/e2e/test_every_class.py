@@ -5,10 +5,8 @@ import json
 import os
 import re
 import subprocess
-import time
-import unittest
 
-from harness import BUILD, Failure, Server
+from harness import BUILD, Case, Failure
 
 NULL = "OpaqueRef:NULL"
 NOWHERE = "OpaqueRef:00000000-0000-4000-8000-000000000000"
@@ -82,26 +80,14 @@ def refs_in(type_name, value):
     return [r for k, v in value.items() for r in refs_in(key, k) + refs_in(of, v)]
 
 
-class World(unittest.TestCase):
+class World(Case):
     """A host on which something of everything has happened."""
     conf = {"sim": {"vms": 5}}
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(conf=cls.conf).start()
-        cls.s = cls.server.login()
+        super().setUpClass()
         cls.fill()
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            cls.server.stop()
-        finally:
-            cls.server.clean()
-
-    @classmethod
-    def call(cls, method, *params):
-        return cls.s.call(method, *params)
 
     @classmethod
     def fill(cls):
@@ -126,13 +112,6 @@ class World(unittest.TestCase):
         cls.call("network.create", {"name_label": "private", "name_description": "", "other_config": {}})
         cls.until(lambda: cls.call("VM_guest_metrics.get_all"))
 
-    @staticmethod
-    def until(condition, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "what the tests need did not come"
-            time.sleep(0.02)
-
     def records(self, class_):
         if not self.listed(class_, "get_all_records"):
             return {}
@@ -141,12 +120,6 @@ class World(unittest.TestCase):
     @staticmethod
     def listed(class_, name):
         return any(m["name"] == name and m.get("built") for m in class_["messages"] + class_["implicit_messages"])
-
-    def fails(self, code, method, *params):
-        with self.assertRaises(Failure, msg=method) as f:
-            self.call(method, *params)
-        self.assertEqual(f.exception.code, code, f"{method}: {f.exception}")
-        return f.exception.params
 
     def check_forms(self):
         for class_ in classes():

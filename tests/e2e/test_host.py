@@ -1,10 +1,10 @@
 """The host, its pool, its networks and messages: what they say of themselves and what can be asked of them."""
 import hashlib
 import ssl
-import time
 import unittest
 from datetime import datetime, timedelta, timezone
 
+import harness
 from harness import Failure, Server
 
 NULL = "OpaqueRef:NULL"
@@ -16,39 +16,13 @@ def when(text):
     return datetime.strptime(text, "%Y%m%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
 
 
-class Case(unittest.TestCase):
+class Case(harness.Case):
     conf = {"sim": {"vms": 4, "cpus": 6, "memory": 16384}}
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(conf=cls.conf).start()
-        cls.s = cls.server.login()
-        cls.host = cls.call("host.get_all")[0]
-        cls.pool = cls.call("pool.get_all")[0]
-        cls.vms = sorted(r for r, v in cls.call("VM.get_all_records").items() if not v["is_control_domain"])
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            cls.server.stop()
-        finally:
-            cls.server.clean()
-
-    @classmethod
-    def call(cls, method, *params):
-        return cls.s.call(method, *params)
-
-    def until(self, condition, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.02)
-
-    def fails(self, code, method, *params):
-        with self.assertRaises(Failure) as f:
-            self.call(method, *params)
-        self.assertEqual(f.exception.code, code, f.exception)
-        return f.exception.params
+        super().setUpClass()
+        cls.vms = cls.guests()
 
 
 class Host(Case):

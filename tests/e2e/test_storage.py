@@ -10,7 +10,7 @@ import time
 import unittest
 import uuid
 
-from harness import Failure, Server
+from harness import Case, Failure, Server
 
 MIB = 1 << 20
 NULL = "OpaqueRef:NULL"
@@ -41,49 +41,20 @@ def holds(path, pattern, size, offset=0):
     return out.returncode == 0 and "verification failed" not in out.stdout
 
 
-class Storage(unittest.TestCase):
-    """One server for all tests of a class; each test makes what it uses."""
+class Storage(Case):
+    """Each test makes what it uses."""
     conf = {"sim": {"vms": 4}}
-    env = None
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(conf=cls.conf, env=cls.env).start()
-        cls.s = cls.server.login()
-        cls.host = cls.call("host.get_all")[0]
-        cls.vms = sorted(r for r, v in cls.call("VM.get_all_records").items() if not v["is_control_domain"])
-        cls.local = cls.call("pool.get_default_SR", cls.call("pool.get_all")[0])
+        super().setUpClass()
+        cls.vms = cls.guests()
+        cls.local = cls.call("pool.get_default_SR", cls.pool)
         cls.until(lambda: cls.call("SR.get_record", cls.local)["PBDs"] and cls.attached(cls.local))
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            cls.server.stop()
-        finally:
-            cls.server.clean()
-
-    @classmethod
-    def call(cls, method, *params):
-        return cls.s.call(method, *params)
 
     @classmethod
     def attached(cls, sr):
         return all(cls.call("PBD.get_currently_attached", p) for p in cls.call("SR.get_PBDs", sr))
-
-    @classmethod
-    def until(cls, condition, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError("what the test waits for did not happen")
-            time.sleep(0.01)
-
-    def fails(self, code, method, *params):
-        """The call fails with that code: its parameters."""
-        with self.assertRaises(Failure) as f:
-            self.call(method, *params)
-        self.assertEqual(f.exception.code, code, f.exception)
-        return f.exception.params
 
     def place(self):
         """A directory name that does not exist yet and that the storage driver may make."""
