@@ -39,6 +39,7 @@ struct http_request {
 
     GCond changed;
     struct ring ring;         /* the body as it comes, later the answer as it goes */
+    gsize wanted;             /* so much of the body is waited for */
     gboolean waits;           /* the connection is suspended, or about to be, until somebody wakes it */
     gboolean body_done;       /* all of the body has arrived */
     gint64 body_left;         /* of what was announced; -1: it is not known */

@@ -10,6 +10,7 @@
 #include "daemon/http_request.h"
 
 #define RING       (2 * 1024 * 1024)
+#define HANDFUL    (256 * 1024)       /* fewer bytes wake nobody: each time costs more than what they are worth */
 #define SLACK      (64 * 1024)        /* more than libmicrohttpd has of a body at once */
 #define TEXT_MOST  4096               /* of an answer that is given in the middle of a body */
 #define THROW_MOST (64 * 1024 * 1024) /* of a body whose answer is known already */
@@ -109,7 +110,8 @@ static enum MHD_Result body(struct http_connection *c, const char *data, gsize l
         r->thrown_away += n;
     count_down(r, n);
     gboolean good = n == len && r->thrown_away <= THROW_MOST;
-    g_cond_broadcast(&r->changed);
+    if (r->ring.len >= r->wanted)
+        g_cond_broadcast(&r->changed);
     if (good && r->ring.len > RING && !thrown) {
         sleep_unlocked(r, c);
         return g_atomic_int_get(&c->wait) == WAIT_GONE ? MHD_NO : MHD_YES;
@@ -130,7 +132,7 @@ static ssize_t read_answer(void *data, uint64_t pos, char *buffer, size_t room)
             return MHD_CONTENT_READER_END_WITH_ERROR;
         }
         gsize n = ring_get(&r->ring, buffer, room);
-        if (n > 0)
+        if (n > 0 && r->ring.len <= RING / 2)
             g_cond_broadcast(&r->changed);
         if (n > 0 || r->ended) {
             gboolean whole = r->is_whole;
@@ -236,7 +238,8 @@ gboolean http_is_head(const struct http_request *r)
 gssize http_read(struct http_request *r, void *buffer, gsize room)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&r->lock);
-    while (r->ring.len == 0 && !r->body_done && r->c && !r->interrupted)
+    r->wanted = MIN(room, HANDFUL);
+    while (r->ring.len < r->wanted && !r->body_done && r->c && !r->interrupted)
         g_cond_wait(&r->changed, &r->lock);
     if (r->interrupted)
         return -1;
@@ -281,6 +284,7 @@ gboolean http_accept_early(struct http_request *r)
     r->raw = TRUE;
     if (r->c && send_raw(r->c, head, sizeof head - 1) < 0)
         g_debug("the early answer was not sent");
+    r->wanted = 1;
     while (r->ring.len == 0 && !r->body_done && r->c && !r->interrupted)
         g_cond_wait(&r->changed, &r->lock);
     return r->ring.len > 0;
@@ -315,7 +319,7 @@ gboolean http_write(struct http_request *r, const void *data, gsize len)
         gsize n = ring_put(&r->ring, p, len);
         p += n;
         len -= n;
-        if (n > 0)
+        if (r->ring.len >= HANDFUL)
             wake(r);
         if (len == 0)
             return TRUE;

@@ -8,6 +8,7 @@
 
 #include <libnbd.h>
 
+#include "xapi-classes/disk_queue.h"
 #include "xapi-classes/storage.h"
 #include "xenbackend/backend.h"
 
@@ -22,6 +23,7 @@ struct extent {
 
 struct disk {
     struct nbd_handle *nbd;
+    struct disk_queue *queue;
     char *stage; /* NULL: it is only read */
     gint64 size;
     gboolean knows_extents;
@@ -36,13 +38,25 @@ gboolean is_zero(const void *data, gsize len)
 }
 
 /* What went wrong, in the API's words. */
-static gboolean nbd_fault(struct disk *d, const char *what, struct fault *f)
+static gboolean disk_fault(struct disk *d, const char *what, int error, const char *why, struct fault *f)
 {
-    g_autofree char *text = g_strdup_printf("%s: %s", what, nbd_get_error() ? nbd_get_error() : "");
+    g_autofree char *text = g_strdup_printf("%s: %s", what, why ? why : "");
     g_autofree char *size = g_strdup_printf("%" G_GINT64_FORMAT, d->size);
-    if (nbd_get_errno() == ENOSPC)
+    if (error == ENOSPC)
         return fault_set(f, "SR_FULL", size, "0", NULL);
     return fault_set(f, "SR_BACKEND_FAILURE", "5", "", text, NULL);
+}
+
+static gboolean nbd_fault(struct disk *d, const char *what, struct fault *f)
+{
+    return disk_fault(d, what, nbd_get_errno(), nbd_get_error(), f);
+}
+
+static gboolean queue_fault(struct disk *d, const char *what, struct fault *f)
+{
+    const char *why = NULL;
+    int error = disk_queue_why(d->queue, &why);
+    return disk_fault(d, what, error, why, f);
 }
 
 static gboolean connect_nbd(struct disk *d, int fd, struct fault *f)
@@ -57,7 +71,10 @@ static gboolean connect_nbd(struct disk *d, int fd, struct fault *f)
         return nbd_fault(d, "the disk image cannot be opened", f);
     d->size = nbd_get_size(d->nbd);
     d->knows_extents = nbd_can_meta_context(d->nbd, CONTEXT) == 1;
-    return d->size >= 0 || nbd_fault(d, "the disk image has no size", f);
+    if (d->size < 0)
+        return nbd_fault(d, "the disk image has no size", f);
+    d->queue = disk_queue_new(d->nbd);
+    return TRUE;
 }
 
 /* Takes over params. */
@@ -102,21 +119,16 @@ gint64 disk_size(const struct disk *d)
     return d->size;
 }
 
-gboolean disk_read(struct disk *d, void *buffer, gsize len, gint64 offset, struct fault *f)
-{
-    return nbd_pread(d->nbd, buffer, len, (guint64) offset, 0) == 0 || nbd_fault(d, "read", f);
-}
-
 gboolean disk_write(struct disk *d, const void *data, gsize len, gint64 offset, struct fault *f)
 {
     const char *p = data;
     for (gsize done = 0; done < len;) {
         /* A run of blocks that are not zero. */
         gsize n = 0;
-        while (done + n < len && !is_zero(p + done + n, MIN(SKIP, len - done - n)))
+        while (done + n < len && n < DISK_CHUNK && !is_zero(p + done + n, MIN(SKIP, len - done - n)))
             n += MIN(SKIP, len - done - n);
-        if (n > 0 && nbd_pwrite(d->nbd, p + done, n, (guint64) offset + done, 0) != 0)
-            return nbd_fault(d, "write", f);
+        if (n > 0 && !disk_queue_write(d->queue, p + done, n, offset + (gint64) done))
+            return queue_fault(d, "write", f);
         done += n;
         done += MIN(SKIP, len - done); /* a zero block, or the end */
     }
@@ -159,6 +171,7 @@ gboolean disk_extent(struct disk *d, gint64 offset, gint64 *len, gboolean *data,
         return TRUE;
     const struct extent *e = find_extent(d, offset);
     if (!e) {
+        disk_queue_rest(d->queue);
         nbd_extent_callback callback = {.callback = add_extents, .user_data = d};
         guint64 ahead = MIN((guint64) (d->size - offset), LOOK_AHEAD);
         if (nbd_block_status(d->nbd, ahead, (guint64) offset, callback, 0) != 0)
@@ -172,10 +185,31 @@ gboolean disk_extent(struct disk *d, gint64 offset, gint64 *len, gboolean *data,
     return TRUE;
 }
 
+/* Up to where what begins at offset is known to be data. */
+static gint64 data_end(const struct disk *d, gint64 offset)
+{
+    const struct extent *e = d->knows_extents ? find_extent(d, offset) : NULL;
+    return e ? (e->data ? e->end : offset) : d->knows_extents ? offset : d->size;
+}
+
+gboolean disk_read(struct disk *d, void *buffer, gsize len, gint64 offset, struct fault *f)
+{
+    char *p = buffer;
+    for (gsize done = 0; done < len;) {
+        gsize n = MIN(len - done, DISK_CHUNK);
+        gint64 at = offset + (gint64) done;
+        if (!disk_queue_read(d->queue, p + done, n, at, data_end(d, at)))
+            return queue_fault(d, "read", f);
+        done += n;
+    }
+    return TRUE;
+}
+
 /* ---- the end ---- */
 
 static void close_nbd(struct disk *d)
 {
+    g_clear_pointer(&d->queue, disk_queue_free);
     if (d->nbd)
         nbd_close(d->nbd);
     d->nbd = NULL;
@@ -185,6 +219,11 @@ struct value *disk_publish(struct disk *d, gint *cancel, struct fault *f)
 {
     struct peer_options options = {.timeout_ms = -1, .cancel = cancel};
     struct value_builder b;
+    if (!disk_queue_rest(d->queue)) {
+        queue_fault(d, "write", f);
+        return NULL;
+    }
+    g_clear_pointer(&d->queue, disk_queue_free);
     if (nbd_shutdown(d->nbd, 0) != 0) {
         nbd_fault(d, "the disk image was not written to its end", f);
         return NULL;

@@ -3,8 +3,7 @@
 #define XENAPID_DISK_H
 
 #include "daemon/store.h"
-
-#define DISK_CHUNK (1024 * 1024) /* what is read and written at once */
+#include "xapi-classes/disk_queue.h" /* DISK_CHUNK: what is best read and written at once */
 
 struct disk;
 
@@ -15,7 +14,8 @@ struct disk *disk_open(const char *sr_uuid, const char *vdi_uuid, struct fault *
 struct disk *disk_stage(const char *sr_uuid, const char *vdi_uuid, gint64 size, const char *type, struct fault *f);
 gint64 disk_size(const struct disk *d);
 gboolean disk_read(struct disk *d, void *buffer, gsize len, gint64 offset, struct fault *f);
-/* Of a staged one. Zeroes cost nothing. */
+/* Of a staged one, over what is zero there. Zeroes cost nothing. It may be written later: what fails then, a later call
+ * or disk_publish tells. */
 gboolean disk_write(struct disk *d, const void *data, gsize len, gint64 offset, struct fault *f);
 /* What begins at offset: *len bytes that are all zeroes, or (*data) may be anything. FALSE with f set. */
 gboolean disk_extent(struct disk *d, gint64 offset, gint64 *len, gboolean *data, struct fault *f);

@@ -46,7 +46,8 @@ libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-cla
 	xapi-classes/vm_twin.h xapi-classes/vm_vcpus.c xapi-classes/vm_watch.c xapi-classes/vbd.c xapi-classes/vif.c \
 	xapi-classes/template.c xapi-classes/run_message.c xapi-classes/run_message.h xapi-classes/vmss.c xapi-classes/vmss.h xapi-classes/vmss_run.c \
 	xapi-classes/message.h xapi-classes/operation_appliance.c xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
-libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/transfer.c xapi-classes/transfer.h \
+libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/disk_queue.c xapi-classes/disk_queue.h \
+	xapi-classes/transfer.c xapi-classes/transfer.h \
 	xapi-classes/transfer_raw.c xapi-classes/transfer_disk.h xapi-classes/transfer_vhd.c xapi-classes/vhd.c xapi-classes/vhd.h \
 	xapi-classes/transfer_export.c xapi-classes/transfer_import.c \
 	xapi-classes/transfer_console.c xapi-classes/websocket.c xapi-classes/websocket.h \
