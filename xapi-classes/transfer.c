@@ -203,10 +203,13 @@ gssize transfer_read(struct transfer *t, void *buffer, gsize len)
 
 gboolean transfer_write(struct transfer *t, const void *data, gsize len)
 {
-    if (!transfer_may_go_on(t))
-        return FALSE;
-    if (http_write(t->r, data, len))
+    if (!transfer_may_go_on(t) || len == 0)
+        return len == 0;
+    if ((!t->has_last || http_write(t->r, &t->last, 1)) && http_write(t->r, data, len - 1)) {
+        t->last = ((const guint8 *) data)[len - 1];
+        t->has_last = TRUE;
         return TRUE;
+    }
     return transfer_may_go_on(t) && fault_set(&t->fault, "INTERNAL_ERROR", "the client cut the connection", NULL);
 }
 
@@ -214,11 +217,6 @@ struct http_request *transfer_take_request(struct transfer *t)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&transfers.lock);
     return g_steal_pointer(&t->r);
-}
-
-void transfer_end_answer(struct transfer *t)
-{
-    http_end(transfer_take_request(t), t->fault.code == NULL);
 }
 
 /* ---- the end ---- */
@@ -242,8 +240,12 @@ guint transfer_status(const struct fault *f)
     return g_str_has_prefix(f->code, "IMPORT_") ? 400 : 500;
 }
 
+/* What is held is let go in the same commit. The second time nothing happens. */
 static void end_task(struct transfer *t)
 {
+    if (t->task_ended)
+        return;
+    t->task_ended = TRUE;
     struct txn *txn = txn_begin(the_store());
     struct record *task = *t->task ? txn_get(txn, CLASS_task, t->task) : NULL;
     let_go(t, txn);
@@ -255,6 +257,15 @@ static void end_task(struct transfer *t)
     if (seq && !store_wait(the_store(), seq, &lost))
         fault_move(&t->fault, &lost);
     fault_clear(&lost);
+}
+
+/* The client may use what was held as soon as it has all: the last byte comes when the task has ended. */
+void transfer_end_answer(struct transfer *t)
+{
+    end_task(t);
+    if (t->has_last && !t->fault.code)
+        http_write(t->r, &t->last, 1);
+    http_end(transfer_take_request(t), t->fault.code == NULL);
 }
 
 static void answer(struct transfer *t, struct http_request *r)

@@ -21,6 +21,9 @@ struct transfer {
     gint64 length;          /* of the body; -1: it is not known, also when it was announced as UNKNOWN_LENGTH */
     gboolean is_open_ended; /* announced as UNKNOWN_LENGTH */
     char task[REF_SIZE];
+    gboolean task_ended;
+    guint8 last; /* of the answer, not sent yet */
+    gboolean has_last;
     gint cancel;        /* atomic: the task was cancelled, or the daemon stops */
     struct fault fault; /* why it failed */
     struct value *result;

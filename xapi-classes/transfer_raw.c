@@ -15,20 +15,20 @@ static gboolean find_image(struct transfer *t, struct record **vdi, struct recor
     return *sr != NULL;
 }
 
-static gboolean is_vhd(struct transfer *t)
-{
-    return g_strcmp0(transfer_query(t, "format"), "vhd") == 0;
-}
+enum format { FORMAT_RAW, FORMAT_VHD, FORMAT_QCOW2 };
 
-static gboolean check_format(struct transfer *t)
+/* FALSE with the fault set when it is none that is known here. */
+static gboolean find_format(struct transfer *t, enum format *format)
 {
-    const char *format = transfer_query(t, "format");
-    if (transfer_query(t, "base"))
-        return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "base", transfer_query(t, "base"),
-                         "only whole disks are exported", NULL);
-    if (!format || strcmp(format, "raw") == 0 || is_vhd(t))
-        return TRUE;
-    return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "format", format, "raw or vhd", NULL);
+    static const char *const names[] = {"raw", "vhd", "qcow2"};
+    const char *given = transfer_query(t, "format");
+    *format = FORMAT_RAW;
+    for (gsize i = 0; given && i < G_N_ELEMENTS(names); i++)
+        if (g_ascii_strcasecmp(given, names[i]) == 0) {
+            *format = (enum format) i;
+            return TRUE;
+        }
+    return !given || fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "format", given, "raw, vhd or qcow2", NULL);
 }
 
 void disk_put_headers(struct transfer *t, const char *uuid, const char *format)
@@ -143,22 +143,53 @@ static void send_image(struct transfer *t, struct disk *d, const struct record *
     transfer_end_answer(t);
 }
 
+/* What the disk is compared with, when base= names it: *base stays NULL otherwise. FALSE with the fault set. */
+static gboolean open_base(struct transfer *t, enum format format, struct disk **base, struct record **record)
+{
+    const char *given = transfer_query(t, "base");
+    if (!given)
+        return TRUE;
+    if (format == FORMAT_RAW)
+        return fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "base", given, "raw has no differences: vhd or qcow2", NULL);
+    *record = transfer_object(t, CLASS_VDI, "base");
+    g_autoptr(record) sr = *record ? storage_attached_sr(record_str(*record, F_VDI_SR), &t->fault) : NULL;
+    if (!sr || !transfer_hold(t, CLASS_VDI, (*record)->ref, "copy", NULL))
+        return FALSE;
+    *base = disk_open(record_str(sr, F_SR_uuid), record_str(*record, F_VDI_uuid), &t->fault);
+    return *base != NULL;
+}
+
+static void send_as(struct transfer *t, enum format format, struct disk *d, const struct record *vdi)
+{
+    g_autoptr(disk) base = NULL;
+    g_autoptr(record) base_record = NULL;
+    const char *uuid = record_str(vdi, F_VDI_uuid);
+    if (!open_base(t, format, &base, &base_record))
+        return;
+    const char *base_uuid = base_record ? record_str(base_record, F_VDI_uuid) : NULL;
+    if (format == FORMAT_VHD)
+        vhd_send(t, d, uuid, base, base_uuid);
+    else if (format == FORMAT_QCOW2)
+        qcow2_send(t, d, uuid, base, base_uuid);
+    else
+        send_image(t, d, vdi);
+}
+
 static void export_raw(struct transfer *t)
 {
     g_autoptr(record) vdi = NULL, sr = NULL;
-    if (!find_image(t, &vdi, &sr) || !check_format(t))
+    enum format format;
+    if (!find_image(t, &vdi, &sr) || !find_format(t, &format))
         return;
-    if (t->is_head && !is_vhd(t)) {
+    if (t->is_head && format == FORMAT_RAW) {
         send_image(t, NULL, vdi);
         return;
     }
     if (!transfer_begin_task(t) || !transfer_hold(t, CLASS_VDI, vdi->ref, "copy", NULL))
         return;
     g_autoptr(disk) d = disk_open(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid), &t->fault);
-    if (d && is_vhd(t))
-        vhd_send(t, d, record_str(vdi, F_VDI_uuid));
-    else if (d)
-        send_image(t, d, vdi);
+    if (d)
+        send_as(t, format, d, vdi);
 }
 
 /* ---- import ---- */
@@ -182,10 +213,10 @@ static gboolean receive(struct transfer *t, struct disk *d)
     return at > 0 || fault_set(&t->fault, "IMPORT_ERROR_PREMATURE_EOF", NULL);
 }
 
-static gboolean fits(struct transfer *t, const struct record *vdi)
+static gboolean fits(struct transfer *t, enum format format, const struct record *vdi)
 {
     g_autofree char *least = g_strdup_printf("%" G_GINT64_FORMAT, t->length);
-    return is_vhd(t) || t->length <= record_int(vdi, F_VDI_virtual_size) ||
+    return format != FORMAT_RAW || t->length <= record_int(vdi, F_VDI_virtual_size) ||
            fault_set(&t->fault, "VDI_TOO_SMALL", vdi->ref, least, NULL);
 }
 
@@ -204,12 +235,29 @@ static void record_content(struct transfer *t, const char *ref, struct value *co
         store_wait(the_store(), seq, &t->fault);
 }
 
-static void store_image(struct transfer *t, const struct record *vdi, const struct record *sr)
+static gboolean receive_as(struct transfer *t, enum format format, const struct record *vdi, const struct record *sr,
+                           struct disk *d)
+{
+    struct image_target target = {.sr_uuid = record_str(sr, F_SR_uuid), .vdi_uuid = record_str(vdi, F_VDI_uuid)};
+    target.vdi_ref = vdi->ref;
+    target.disk = d;
+    target.difference = transfer_query(t, "base") != NULL;
+    switch (format) {
+    case FORMAT_VHD:
+        return vhd_receive(t, &target);
+    case FORMAT_QCOW2:
+        return qcow2_receive(t, &target);
+    default:
+        return receive(t, d);
+    }
+}
+
+static void store_image(struct transfer *t, enum format format, const struct record *vdi, const struct record *sr)
 {
     const char *type = record_key(vdi, F_VDI_sm_config, "type");
     g_autoptr(disk) d = disk_stage(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid),
                                    record_int(vdi, F_VDI_virtual_size), type ? type : "qcow2", &t->fault);
-    if (!d || !(is_vhd(t) ? vhd_receive(t, d, vdi->ref) : receive(t, d)))
+    if (!d || !receive_as(t, format, vdi, sr, d))
         return;
     g_autoptr(value) content = disk_publish(d, &t->cancel, &t->fault);
     if (content)
@@ -219,11 +267,16 @@ static void store_image(struct transfer *t, const struct record *vdi, const stru
 static void import_raw(struct transfer *t)
 {
     g_autoptr(record) vdi = NULL, sr = NULL;
-    if (!find_image(t, &vdi, &sr) || !check_format(t) || transfer_is_probe(t))
+    enum format format;
+    if (!find_image(t, &vdi, &sr) || !find_format(t, &format))
         return;
-    if (transfer_begin_task(t) && is_writable(t, vdi) && fits(t, vdi) &&
-        transfer_hold(t, CLASS_VDI, vdi->ref, "blocked", "data_destroy"))
-        store_image(t, vdi, sr);
+    if (transfer_query(t, "base") && format == FORMAT_RAW) {
+        fault_set(&t->fault, "VALUE_NOT_SUPPORTED", "base", transfer_query(t, "base"), "raw has no differences", NULL);
+        return;
+    }
+    if (!transfer_is_probe(t) && transfer_begin_task(t) && is_writable(t, vdi) && fits(t, format, vdi) &&
+        transfer_hold(t, CLASS_VDI, vdi->ref, "blocked", NULL))
+        store_image(t, format, vdi, sr);
 }
 
 /* ---- routes ---- */

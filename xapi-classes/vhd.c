@@ -18,7 +18,16 @@ enum {
     F_SUM = 64,
     F_UUID = 68
 };
-enum { H_OFFSET = 8, H_TABLE = 16, H_VERSION = 24, H_ENTRIES = 28, H_BLOCK = 32, H_SUM = 36 };
+enum {
+    H_OFFSET = 8,
+    H_TABLE = 16,
+    H_VERSION = 24,
+    H_ENTRIES = 28,
+    H_BLOCK = 32,
+    H_SUM = 36,
+    H_PARENT = 40,
+    H_PARENT_NAME = 64
+};
 
 #define VERSION_1 0x00010000
 #define NOWHERE   G_MAXUINT64
@@ -106,6 +115,15 @@ void vhd_format_footer(guint8 bytes[VHD_SECTOR], const struct vhd_footer *f, con
     put32(bytes + F_SUM, sum_of(bytes, VHD_SECTOR, F_SUM));
 }
 
+/* The file that an export of the parent would have, in UTF-16. */
+static void put_parent(guint8 *bytes, const char *uuid)
+{
+    g_autofree char *name = g_strconcat(uuid, ".vhd", NULL);
+    put_uuid(bytes + H_PARENT, uuid);
+    for (gsize i = 0; name[i]; i++)
+        bytes[H_PARENT_NAME + 2 * i + 1] = (guint8) name[i];
+}
+
 void vhd_format_header(guint8 bytes[VHD_HEADER], const struct vhd_header *h)
 {
     memset(bytes, 0, VHD_HEADER);
@@ -115,6 +133,8 @@ void vhd_format_header(guint8 bytes[VHD_HEADER], const struct vhd_header *h)
     put32(bytes + H_VERSION, VERSION_1);
     put32(bytes + H_ENTRIES, h->entries);
     put32(bytes + H_BLOCK, h->block_size);
+    if (h->parent)
+        put_parent(bytes, h->parent);
     put32(bytes + H_SUM, sum_of(bytes, VHD_HEADER, H_SUM));
 }
 
@@ -138,6 +158,7 @@ gboolean vhd_parse_header(const guint8 bytes[VHD_HEADER], struct vhd_header *h)
     h->table_offset = (gint64) table;
     h->entries = get32(bytes + H_ENTRIES);
     h->block_size = get32(bytes + H_BLOCK);
+    h->parent = NULL;
     gboolean power_of_two = (h->block_size & (h->block_size - 1)) == 0;
     return table <= (guint64) VHD_MOST && h->entries <= VHD_MOST_BLOCKS && power_of_two && h->block_size >= 64 * 1024 &&
            h->block_size <= 64 * 1024 * 1024;
@@ -147,4 +168,9 @@ gsize vhd_bitmap_size(guint32 block_size)
 {
     gsize bytes = block_size / VHD_SECTOR / 8;
     return (bytes + VHD_SECTOR - 1) / VHD_SECTOR * VHD_SECTOR;
+}
+
+gboolean vhd_bitmap_has(const guint8 *bitmap, gsize sector)
+{
+    return (bitmap[sector / 8] & 0x80 >> sector % 8) != 0;
 }

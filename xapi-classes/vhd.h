@@ -22,6 +22,7 @@ struct vhd_footer {
 struct vhd_header {
     gint64 table_offset;
     guint32 entries, block_size;
+    const char *parent; /* uuid of what it is a difference to; NULL: it is whole. Not read */
 };
 
 void vhd_format_footer(guint8 bytes[VHD_SECTOR], const struct vhd_footer *f, const char *uuid);
@@ -31,5 +32,6 @@ gboolean vhd_parse_footer(const guint8 bytes[VHD_SECTOR], struct vhd_footer *f);
 gboolean vhd_parse_header(const guint8 bytes[VHD_HEADER], struct vhd_header *h);
 /* Bytes of the bitmap before each block's data. */
 gsize vhd_bitmap_size(guint32 block_size);
+gboolean vhd_bitmap_has(const guint8 *bitmap, gsize sector);
 
 #endif

@@ -366,7 +366,6 @@ class Vhd(Transfers):
             status, headers, nothing = self.server.request("HEAD", self.path("export_raw_vdi", vdi, format="vhd"))
             self.assertEqual((status, headers["content-length"], nothing), (200, str(len(body)), b""))
         self.assertLess(len(body), 3 * MIB)
-        self.assertEqual(self.get(vdi, format="vhd", base=vdi)[0], 500)
 
     def test_import(self):
         data = sparse(20 * MIB, 4)
