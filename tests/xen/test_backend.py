@@ -10,6 +10,7 @@ import unittest
 import urllib.request
 import uuid as uuids
 
+import again
 from backend import Backend, Fault
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and os.path.sep in sys.argv[1] else "/usr/libexec/xenapid/xenapid-xen"
@@ -536,4 +537,4 @@ for name in ("test_disk_of_a_start", "test_plug_disks", "test_interfaces"):
     setattr(Kinds, name, None)  # they are run once
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    again.main()

@@ -2,6 +2,7 @@
 import time
 import unittest
 
+import again
 from case import GUEST, MIB, Case
 from client import Failure, dom0
 from test_devices import Consoles, Disks, Interfaces, Screens, Tuning  # noqa: F401
@@ -126,4 +127,4 @@ class Host(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    again.main()
