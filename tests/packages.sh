@@ -4,7 +4,7 @@ BUILD_PACKAGES="gcc make autoconf automake pkg-config libc6-dev libglib2.0-dev l
 # The demo's and the tests' logins go through PAM with pam_matrix, of libpam-wrapper.
 RUN_PACKAGES="libpam-wrapper openssl"
 TEST_PACKAGES="python3 procps curl ruby ruby-xmlrpc python3-os-xenapi nodejs npm sqlite3 gnutls-bin libjansson-dev man-db mandoc"
-CHECK_PACKAGES="clang clang-format libclang-rt-14-dev llvm libxmlrpc-core-c3-dev systemd"
+CHECK_PACKAGES="libxen-dev clang clang-format libclang-rt-14-dev llvm libxmlrpc-core-c3-dev systemd"
 
 # Installs those of its arguments that are missing, as root or through sudo.
 install_packages()
