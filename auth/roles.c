@@ -66,6 +66,7 @@ gboolean role_of_ref(const char *ref, enum role *r)
 /* ---- the permissions ---- */
 
 static struct permission *permissions;
+static struct record **records; /* of each */
 static gsize n_permissions;
 
 static int compare_ids(const void *a, const void *b)
@@ -100,6 +101,19 @@ static void add_key_permissions(GArray *all, const struct message *m)
     }
 }
 
+static struct record *make_record(const struct permission *p)
+{
+    char ref[REF_SIZE];
+    role_ref_of_name(p->name, ref);
+    struct record *r = record_standing(CLASS_role, ref);
+    record_put(r, F_role_uuid, value_string(NULL, ref + strlen("OpaqueRef:")));
+    record_put(r, F_role_name_label, value_string(NULL, p->name));
+    record_put(r, F_role_name_description,
+               value_string(NULL, strstr(p->name, "/key:") ? "Permission to write one key of a map"
+                                                           : "Permission to make one call"));
+    return r;
+}
+
 /* Messages that only the daemon itself or nobody may call are no permissions that a role can have. */
 static gpointer build_permissions(G_GNUC_UNUSED gpointer data)
 {
@@ -117,6 +131,9 @@ static gpointer build_permissions(G_GNUC_UNUSED gpointer data)
     n_permissions = all->len;
     permissions = (struct permission *) g_array_free(all, FALSE);
     qsort(permissions, n_permissions, sizeof *permissions, compare_ids);
+    records = g_new(struct record *, n_permissions);
+    for (gsize i = 0; i < n_permissions; i++)
+        records[i] = make_record(&permissions[i]);
     return permissions;
 }
 
@@ -126,6 +143,11 @@ const struct permission *permissions_all(gsize *n)
     g_once(&once, build_permissions, NULL);
     *n = n_permissions;
     return permissions;
+}
+
+struct record *permission_record(const struct permission *p)
+{
+    return records[p - permissions];
 }
 
 static const struct permission *by_id(const guint8 id[16])

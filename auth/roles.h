@@ -2,8 +2,8 @@
  *
  * The roles are objects in the store. A permission is one message, or one key of a map ("vm.start",
  * "vm.add_to_other_config/key:folder"): there are about two thousand of them, so they are worked out of the model's
- * tables and answer as objects of class role only when they are asked for by reference, uuid or name. The uuid of both
- * is the MD5 sum of the name, so it is the same on every installation. */
+ * tables. They are records of class role, too, but not in the store: no event tells of them. The uuid of both is the MD5
+ * sum of the name, so it is the same on every installation. */
 #ifndef XENAPID_ROLES_H
 #define XENAPID_ROLES_H
 
@@ -30,6 +30,8 @@ const struct permission *permissions_all(gsize *n);
 const struct permission *permission_by_name(const char *name);
 const struct permission *permission_by_uuid(const char *uuid);
 const struct permission *permission_by_ref(const char *ref);
+/* The record of one of permissions_all(), borrowed: it lasts as long as the process. */
+struct record *permission_record(const struct permission *p);
 /* Whether a set of roles has it. */
 gboolean permission_in(const struct permission *p, guint64 roles);
 /* The name of key's own permission of a map field's message; the caller frees it. */

@@ -46,6 +46,14 @@ struct record *record_new(const struct class *class, struct key *key)
     return r;
 }
 
+struct record *record_standing(enum class_id class, const char *ref)
+{
+    struct key *key = key_new(ref, 0);
+    struct record *r = record_new(class_by_id(class), key);
+    key_unref(key);
+    return r;
+}
+
 struct record *record_copy(const struct record *from)
 {
     struct record *r = record_alloc(from->class, from->key);

@@ -46,6 +46,12 @@ void record_unref(struct record *r); /* NULL is allowed */
 typedef struct record record;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(record, record_unref)
 
+/* A record of an object that is not in the store, with initial values but for what the caller puts there before anybody
+ * else sees it (record_put). The caller unrefs it. */
+struct record *record_standing(enum class_id class, const char *ref);
+/* Takes v over. Only before others see the record. */
+void record_put(struct record *r, int field, struct value *v);
+
 /* The record as a struct of all its fields, serialised once per format. Borrowed: lives as long as r. */
 GBytes *record_bytes(struct record *r, enum wire_format format);
 /* A VALUE_BLOB that holds a reference to r: what get_record answers. Heap. */

@@ -161,8 +161,6 @@ void store_unpin(struct store *s, struct object *o);
 /* Every field at its initial value. */
 struct record *record_new(const struct class *class, struct key *key);
 struct record *record_copy(const struct record *r);
-/* Takes over v. The record must not be shared. */
-void record_put(struct record *r, int field, struct value *v);
 /* JSON text of what a journal keeps of it; the caller frees. */
 char *record_journal_text(struct record *r, gsize *len);
 /* The record of a journal's row. NULL with *error set. */

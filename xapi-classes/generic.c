@@ -69,6 +69,11 @@ struct value *generic_records_of(GPtrArray *records, const struct expr *e)
     return value_builder_end(&b);
 }
 
+static GPtrArray *all_of(const struct class *class)
+{
+    return class->all ? class->all() : store_all(the_store(), class->id);
+}
+
 struct value *generic_get_by_name_label(struct call *c)
 {
     g_autoptr(GPtrArray) records = store_by_name(the_store(), c->msg->class->id, call_str(c, 0));
@@ -77,7 +82,7 @@ struct value *generic_get_by_name_label(struct call *c)
 
 struct value *generic_get_all(struct call *c)
 {
-    g_autoptr(GPtrArray) records = store_all(the_store(), c->msg->class->id);
+    g_autoptr(GPtrArray) records = all_of(c->msg->class);
     return refs_of(records, NULL);
 }
 
@@ -86,7 +91,7 @@ struct value *generic_get_all_records(struct call *c)
     struct value *list = generic_list(c->msg->class->id);
     if (list)
         return list;
-    g_autoptr(GPtrArray) records = store_all(the_store(), c->msg->class->id);
+    g_autoptr(GPtrArray) records = all_of(c->msg->class);
     return generic_records_of(records, NULL);
 }
 
@@ -95,7 +100,7 @@ struct value *generic_get_all_where(struct call *c)
     g_autoptr(expr) e = expr_parse(c->msg->class, call_str(c, 0), &c->fault);
     if (!e)
         return NULL;
-    g_autoptr(GPtrArray) records = store_all(the_store(), c->msg->class->id);
+    g_autoptr(GPtrArray) records = all_of(c->msg->class);
     return refs_of(records, e);
 }
 
@@ -104,7 +109,7 @@ struct value *generic_get_all_records_where(struct call *c)
     g_autoptr(expr) e = expr_parse(c->msg->class, call_str(c, 0), &c->fault);
     if (!e)
         return NULL;
-    g_autoptr(GPtrArray) records = store_all(the_store(), c->msg->class->id);
+    g_autoptr(GPtrArray) records = all_of(c->msg->class);
     return generic_records_of(records, e);
 }
 

@@ -32,6 +32,7 @@ handler_fn role_get;
 handler_fn role_get_record;
 handler_fn role_get_by_uuid;
 handler_fn role_get_by_name_label;
+all_fn role_all;
 
 /* ---- GETTER, SETTER, ADDER, REMOVER ---- */
 

@@ -157,6 +157,8 @@ struct message {
  * see store.h. */
 struct txn;
 typedef void derive_fn(struct txn *t, const char *ref);
+/* Every object of a class, as an array of struct record that the caller unrefs. Any thread. */
+typedef GPtrArray *all_fn(void);
 
 struct class
 {
@@ -172,6 +174,7 @@ struct class
     enum role read_role;                 /* of all that reads its objects; 0: read_only */
     handler_fn *create, *destroy;        /* replace the generic ones; unbuilt says that they are not built */
     handler_fn *get_field, *get_record, *get_by_uuid, *get_by_name; /* likewise; get_field is every get_X */
+    all_fn *all;                                                    /* every object, where the store has not all */
     gboolean create_long, destroy_long;                             /* these run as tasks */
     const char *destroy_op;                                         /* operation recorded while destroy runs */
     derive_fn *derive;                                              /* may be NULL */

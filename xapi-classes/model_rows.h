@@ -79,6 +79,7 @@
 #define RECORD_BY(h)    .get_record = h
 #define BY_UUID_BY(h)   .get_by_uuid = h
 #define BY_NAME_BY(h)   .get_by_name = h
+#define ALL_BY(f)       .all = f
 #define READ_ROLE(x)    .read_role = ROLE_##x
 #define CREATE_LONG     .create_long = TRUE
 #define DESTROY_LONG    .destroy_long = TRUE

@@ -1,6 +1,5 @@
-/* role.c - the class role: the roles, which are objects of the store, and the permissions, which are answered out of a
- * table (auth/roles.h): get_all lists the roles only, but whoever has a permission's reference can ask for all of it.
- */
+/* role.c - the class role: the roles, which are objects of the store, and the permissions, whose records are made of a
+ * table (auth/roles.h). */
 #include <string.h>
 
 #include "auth/roles.h"
@@ -9,31 +8,14 @@
 
 /* ---- reading either of the two ---- */
 
-static struct value *permission_field(const struct permission *p, int field)
+GPtrArray *role_all(void)
 {
-    char ref[REF_SIZE];
-    switch (field) {
-    case F_role_uuid:
-        role_ref_of_name(p->name, ref);
-        return value_string(NULL, ref + strlen("OpaqueRef:"));
-    case F_role_name_label:
-        return value_string(NULL, p->name);
-    case F_role_name_description:
-        return value_string(NULL, strstr(p->name, "/key:") ? "Permission to write one key of a map"
-                                                           : "Permission to make one call");
-    default:
-        return value_ref(class_by_id(CLASS_role)->fields[field].initial_value);
-    }
-}
-
-static struct value *permission_record(const struct permission *p)
-{
-    const struct class *class = class_by_id(CLASS_role);
-    struct value_builder b;
-    value_builder_map(&b, NULL, class->n_fields);
-    for (int i = 0; i < class->n_fields; i++)
-        value_builder_put(&b, class->fields[i].name, permission_field(p, i));
-    return value_builder_end(&b);
+    GPtrArray *records = store_all(the_store(), CLASS_role);
+    gsize n;
+    const struct permission *all = permissions_all(&n);
+    for (gsize i = 0; i < n; i++)
+        g_ptr_array_add(records, record_ref(permission_record(&all[i])));
+    return records;
 }
 
 static struct value *no_such_role(struct call *c, int i)
@@ -41,40 +23,42 @@ static struct value *no_such_role(struct call *c, int i)
     return call_fail(c, "HANDLE_INVALID", "role", call_str(c, i), NULL);
 }
 
+/* That of the call's first argument; the caller unrefs it. */
+static struct record *role_record(struct call *c)
+{
+    struct record *r = store_get(the_store(), CLASS_role, call_str(c, 0));
+    const struct permission *p = r ? NULL : permission_by_ref(call_str(c, 0));
+    if (p)
+        return record_ref(permission_record(p));
+    if (!r)
+        no_such_role(c, 0);
+    return r;
+}
+
 struct value *role_get(struct call *c)
 {
-    g_autoptr(record) r = store_get(the_store(), CLASS_role, call_str(c, 0));
-    if (r)
-        return value_ref(record_field(r, c->msg->field->index));
-    const struct permission *p = permission_by_ref(call_str(c, 0));
-    return p ? permission_field(p, c->msg->field->index) : no_such_role(c, 0);
+    g_autoptr(record) r = role_record(c);
+    return r ? value_ref(record_field(r, c->msg->field->index)) : NULL;
 }
 
 struct value *role_get_record(struct call *c)
 {
-    g_autoptr(record) r = store_get(the_store(), CLASS_role, call_str(c, 0));
-    if (r)
-        return record_value(r);
-    const struct permission *p = permission_by_ref(call_str(c, 0));
-    return p ? permission_record(p) : no_such_role(c, 0);
+    g_autoptr(record) r = role_record(c);
+    return r ? record_value(r) : NULL;
 }
 
 struct value *role_get_by_uuid(struct call *c)
 {
     const struct permission *p = permission_by_uuid(call_str(c, 0));
-    if (!p)
-        return generic_get_by_uuid(c);
-    return value_printf(NULL, "OpaqueRef:%s", call_str(c, 0));
+    return p ? value_string(NULL, permission_record(p)->ref) : generic_get_by_uuid(c);
 }
 
 struct value *role_get_by_name_label(struct call *c)
 {
     const struct permission *p = permission_by_name(call_str(c, 0));
-    char ref[REF_SIZE];
     if (!p)
         return generic_get_by_name_label(c);
-    role_ref_of_name(p->name, ref);
-    return value_string_set(NULL, (const char *const[]){ref, NULL});
+    return value_string_set(NULL, (const char *const[]){permission_record(p)->ref, NULL});
 }
 
 /* ---- from roles to permissions ---- */
@@ -95,9 +79,7 @@ static gboolean reaches(struct call *c, guint64 *roles, const struct permission 
 
 static void add_ref(struct value_builder *b, const struct permission *p)
 {
-    char ref[REF_SIZE];
-    role_ref_of_name(p->name, ref);
-    value_builder_add_string(b, ref);
+    value_builder_add_string(b, permission_record(p)->ref);
 }
 
 static void add_name(struct value_builder *b, const struct permission *p)

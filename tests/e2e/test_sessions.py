@@ -454,6 +454,15 @@ class Roles(Case):
             found = {r["name_label"] for r in roles.values() if r["subroles"] and r["name_label"] in permissions}
             self.assertEqual(found, {"vm-power-admin", "vm-admin", "vm-operator", "read-only"})
             power = role_refs(root)["vm-power-admin"]
+            self.assertEqual({r["name_label"] for r in roles.values() if not r["subroles"]} & permissions,
+                             {p for p in permissions if "." in p})
+            for r in roles.values():
+                self.assertLessEqual(set(r["subroles"]), set(roles))
+            self.assertEqual(set(alice.call("role.get_all")), set(roles))
+            start = alice.call("role.get_by_name_label", "vm.start")[0]
+            where = alice.call("role.get_all_records_where", 'field "name__label" = "vm.start"')
+            self.assertEqual(where, {start: alice.call("role.get_record", start)})
+            self.assertEqual(where, {start: roles[start]})
             names = set(alice.call("role.get_permissions_name_label", power))
             self.assertEqual(names, {p for p in permissions if "." in p})
             refs = alice.call("role.get_permissions", power)
