@@ -52,6 +52,9 @@ struct conf {
     /* [roles] */
     GStrv admin_groups; /* members are pool-admin; default root, sudo, wheel? no: "root" */
     gboolean unix_root_is_admin;
+    /* [nbd] */
+    GStrv nbd_listen;
+    int nbd_connections;
     /* [events] */
     int event_batch_ms;
     int tombstones;

@@ -133,6 +133,11 @@ const struct conf_row conf_rows[] = {
     BOOL("roles", "unix-root-is-admin", unix_root_is_admin, "yes",
          "Root needs no password on the UNIX socket."),
 
+    LIST("nbd", "listen", nbd_listen, "[::]:10809", FORM_ADDRESSES,
+         "Where disks are offered over NBD while a network has the purpose nbd or insecure_nbd, and at that network's "
+         "addresses and on loopback only. Empty: never."),
+    INT("nbd", "connections", nbd_connections, "32", 1, 4096, "NBD connections at once; each has a server process of its own."),
+
     INT("events", "batch-ms", event_batch_ms, "5", 0, 1000,
         "Milliseconds that changes are gathered before watchers are woken; tasks wake at once."),
     INT("events", "tombstones", tombstones, "100000", 100, 100000000,

@@ -22,6 +22,7 @@
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/task.h"
+#include "xapi-classes/nbd_server.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/transfer.h"
 #include "xenbackend/backend.h"
@@ -172,6 +173,7 @@ static void stop(void)
     if (!http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500)))
         _exit(EXIT_FAILURE);
     transfers_stop(g_get_monotonic_time() / 1000 + LAST_WORDS_MS);
+    nbd_server_stop(g_get_monotonic_time() / 1000 + LAST_WORDS_MS);
 }
 
 /* From "start" to "stop". */
@@ -186,6 +188,7 @@ static int run(void)
         g_critical("%s", error->message);
         return EXIT_FAILURE;
     }
+    nbd_server_refresh();
     control_ready();
     wait_for_stop();
     return EXIT_SUCCESS;

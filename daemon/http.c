@@ -209,7 +209,7 @@ gboolean http_reload_tls(GError **error)
     for (guint i = 0; listeners && i < listeners->len; i++)
         if (((struct http_listener *) listeners->pdata[i])->tls)
             return tls_load(error);
-    return TRUE;
+    return !tls_is_loaded() || tls_load(error); /* another listener's */
 }
 
 void http_quiesce(void)

@@ -160,6 +160,7 @@ char *route_allow(const char *path);
 /* ---- http_tls.c ---- */
 
 gboolean tls_load(GError **error);
+gboolean tls_is_loaded(void);
 int tls_certificate(gnutls_session_t session, const gnutls_datum_t *ca, int n_ca,
                     const gnutls_pk_algorithm_t *algorithms, int n_algorithms, gnutls_pcert_st **chain,
                     unsigned int *chain_length, gnutls_privkey_t *key);

@@ -171,3 +171,63 @@ int tls_certificate(gnutls_session_t session, const gnutls_datum_t *ca, int n_ca
     *key = current->key;
     return 0;
 }
+
+gboolean tls_is_loaded(void)
+{
+    g_mutex_lock(&lock);
+    gboolean loaded = current != NULL;
+    g_mutex_unlock(&lock);
+    return loaded;
+}
+
+gboolean certificate_ready(GError **error)
+{
+    return tls_is_loaded() || tls_load(error);
+}
+
+void certificate_use(struct gnutls_certificate_credentials_st *credentials)
+{
+    gnutls_certificate_set_retrieve_function2(credentials, tls_certificate);
+}
+
+/* DNS names of a certificate in DER; *found is replaced by a better one. */
+static void take_names(gnutls_x509_crt_t crt, char **found)
+{
+    char name[256];
+    for (guint i = 0;; i++) {
+        gsize len = sizeof name - 1;
+        int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &len, NULL);
+        if (type < 0)
+            return;
+        name[MIN(len, sizeof name - 1)] = '\0';
+        if (type != GNUTLS_SAN_DNSNAME || (*found && !strchr(*found, '*')))
+            continue;
+        g_free(*found);
+        *found = g_strdup(name);
+    }
+}
+
+static void take_common_name(gnutls_x509_crt_t crt, char **found)
+{
+    char name[256];
+    gsize len = sizeof name;
+    if (!*found && gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &len) == 0)
+        *found = g_strdup(name);
+}
+
+char *certificate_subject(void)
+{
+    char *found = NULL;
+    gnutls_x509_crt_t crt;
+    if (gnutls_x509_crt_init(&crt) != 0)
+        return g_strdup("");
+    g_mutex_lock(&lock);
+    gboolean read = current && gnutls_x509_crt_import(crt, &current->chain[0].cert, GNUTLS_X509_FMT_DER) == 0;
+    g_mutex_unlock(&lock);
+    if (read) {
+        take_names(crt, &found);
+        take_common_name(crt, &found);
+    }
+    gnutls_x509_crt_deinit(crt);
+    return found ? found : g_strdup("");
+}

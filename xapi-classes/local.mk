@@ -34,7 +34,10 @@ libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/hos
 	xapi-classes/network.c xapi-classes/message.c xapi-classes/sim_fill.c
 libfront_a_SOURCES += xapi-classes/session.c xapi-classes/subject.c xapi-classes/role.c xapi-classes/auth.c \
 	xapi-classes/ask_auth.h
-libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes/sr.c xapi-classes/vdi.c xapi-classes/pbd.c \
+libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes/sr.c xapi-classes/vdi.c xapi-classes/vdi.h xapi-classes/vdi_cbt.c \
+	xapi-classes/vdi_delta.c xapi-classes/vdi_migrate.c xapi-classes/vdi_nbd.c \
+	xapi-classes/nbd_server.c xapi-classes/nbd_server.h xapi-classes/nbd_handshake.c xapi-classes/nbd_export.c \
+	xapi-classes/nbd_stream.c xapi-classes/nbd_stream.h xapi-classes/pbd.c \
 	xapi-classes/storage_start.c xapi-classes/storage_draft.c xapi-classes/storage_image.c xapi-classes/blob.c xapi-classes/pool.c
 libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-classes/operation_private.h \
 	xapi-classes/operation_devices.c xapi-classes/vm.h xapi-classes/vm.c xapi-classes/vm_ask.c \

@@ -1,6 +1,7 @@
 /* network.c - the class network: records that say which bridge carries what. Bridges themselves are the host's. */
 #include "daemon/call.h"
 #include "xapi-classes/handlers.h"
+#include "xapi-classes/nbd_server.h"
 
 #define MAX_BRIDGE_NAME 15 /* IFNAMSIZ - 1 */
 
@@ -104,6 +105,7 @@ struct value *network_destroy(struct call *c)
     }
     txn_destroy(t, CLASS_network, call_str(c, 0));
     call_commit(c, t);
+    nbd_server_refresh();
     return value_void();
 }
 
@@ -114,6 +116,13 @@ static struct value *change(struct call *c, struct txn *t, int field, struct val
     txn_set(t, CLASS_network, call_str(c, 0), field, v);
     call_commit(c, t);
     return value_void();
+}
+
+static struct value *change_purpose(struct call *c, struct txn *t, struct value *v)
+{
+    struct value *done = change(c, t, F_network_purpose, v);
+    nbd_server_refresh();
+    return done;
 }
 
 /* nbd and insecure_nbd cannot both be true of a network. */
@@ -147,7 +156,7 @@ struct value *network_add_purpose(struct call *c)
         txn_abort(t);
         return NULL;
     }
-    return change(c, t, F_network_purpose, value_set_with(record_field(r, F_network_purpose), call_str(c, 1)));
+    return change_purpose(c, t, value_set_with(record_field(r, F_network_purpose), call_str(c, 1)));
 }
 
 struct value *network_remove_purpose(struct call *c)
@@ -159,7 +168,7 @@ struct value *network_remove_purpose(struct call *c)
         txn_abort(t);
         return NULL;
     }
-    return change(c, t, F_network_purpose, value_set_without(record_field(r, F_network_purpose), call_str(c, 1)));
+    return change_purpose(c, t, value_set_without(record_field(r, F_network_purpose), call_str(c, 1)));
 }
 
 /* A VIF that is attached and follows the network's mode would not learn of the new one. */

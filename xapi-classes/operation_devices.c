@@ -109,16 +109,54 @@ static int vdi_use(struct txn *t, const struct record *vdi)
     return use;
 }
 
-static gboolean check_vdi_use(const struct record *vdi, int use, const char *op, struct fault *f)
+/* Can the repository do it while guests use the image? */
+static gboolean sr_can(struct txn *t, const char *ref, const char *capability)
 {
-    static const char *const offline[] = {"resize", "destroy", "forget", "data_destroy", "set_on_boot", NULL};
+    const struct record *sr = txn_get(t, CLASS_SR, ref);
+    g_autoptr(GPtrArray) drivers = sr != NULL ? txn_all(t, CLASS_SM) : NULL;
+    for (guint i = 0; drivers != NULL && i < drivers->len; i++)
+        if (is(record_str(drivers->pdata[i], F_SM_type), record_str(sr, F_SR_type)))
+            return value_contains(record_field(drivers->pdata[i], F_SM_capabilities), capability);
+    return FALSE;
+}
+
+static gboolean check_vdi_use(struct txn *t, const struct record *vdi, int use, const char *op, struct fault *f)
+{
+    static const char *const offline[] = {"destroy", "forget", "data_destroy", "set_on_boot", "blocked", NULL};
     static const char *const unwritten[] = {"clone", "copy", NULL};
-    if ((use != UNUSED && g_strv_contains(offline, op)) || (use == WRITTEN && g_strv_contains(unwritten, op)))
+    gboolean frozen = record_bool(vdi, F_VDI_is_a_snapshot);
+    if ((use != UNUSED && g_strv_contains(offline, op)) || (use == WRITTEN && g_strv_contains(unwritten, op)) ||
+        (use != UNUSED && !frozen && is(op, "list_changed_blocks")) ||
+        (use != UNUSED && is(op, "resize") && !sr_can(t, record_str(vdi, F_VDI_SR), "VDI_RESIZE_ONLINE")))
         return fault_set(f, "VDI_IN_USE", vdi->ref, op, NULL);
     return TRUE;
 }
 
-static gboolean vdi_allows(const struct record *vdi, int use, const char *op, struct fault *f)
+/* What goes with images of some types only, or not with changed block tracking. */
+static gboolean check_vdi_kind(const struct record *vdi, const char *op, struct fault *f)
+{
+    static const char *const data[] = {"snapshot", "clone", "resize", "copy", "set_on_boot", "mirror", NULL};
+    const char *type = record_str(vdi, F_VDI_type);
+    gboolean tracked = record_bool(vdi, F_VDI_cbt_enabled), frozen = record_bool(vdi, F_VDI_is_a_snapshot);
+    if (is(type, "cbt_metadata") && g_strv_contains(data, op))
+        return fault_set(f, "VDI_INCOMPATIBLE_TYPE", vdi->ref, type, NULL);
+    if (tracked && (is(op, "mirror") || is(op, "set_on_boot")))
+        return fault_set(f, "VDI_CBT_ENABLED", vdi->ref, NULL);
+    if (is(op, "data_destroy") && !frozen)
+        return fault_set(f, "OPERATION_NOT_ALLOWED", "VDI is not a snapshot", NULL);
+    if (is(op, "data_destroy") && !tracked)
+        return fault_set(f, "VDI_NO_CBT_METADATA", vdi->ref, NULL);
+    if (!is(op, "enable_cbt") && !is(op, "disable_cbt"))
+        return TRUE;
+    if (frozen)
+        return fault_set(f, "OPERATION_NOT_ALLOWED", "VDI is a snapshot", NULL);
+    if (!is(type, "user") && !is(type, "system"))
+        return fault_set(f, "VDI_INCOMPATIBLE_TYPE", vdi->ref, type, NULL);
+    return !is(record_str(vdi, F_VDI_on_boot), "reset") ||
+           fault_set(f, "VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION", NULL);
+}
+
+static gboolean vdi_allows(struct txn *t, const struct record *vdi, int use, const char *op, struct fault *f)
 {
     const struct value *current = record_field(vdi, F_VDI_current_operations);
     for (gsize i = 0; i < value_count(current); i++) {
@@ -132,13 +170,13 @@ static gboolean vdi_allows(const struct record *vdi, int use, const char *op, st
         return fault_set(f, "VDI_MISSING", record_str(vdi, F_VDI_SR), vdi->ref, NULL);
     if (is(op, "resize") && record_bool(vdi, F_VDI_is_a_snapshot))
         return fault_set(f, "OPERATION_NOT_ALLOWED", "a snapshot keeps its size", NULL);
-    return check_vdi_use(vdi, use, op, f);
+    return check_vdi_kind(vdi, op, f) && check_vdi_use(t, vdi, use, op, f);
 }
 
 /* A VM that is just being started will write to it. */
 gboolean vdi_check(struct txn *t, const struct record *vdi, const char *op, struct fault *f)
 {
-    return vdi_allows(vdi, vdi_is_reserved(vdi->ref) ? WRITTEN : vdi_use(t, vdi), op, f);
+    return vdi_allows(t, vdi, vdi_is_reserved(vdi->ref) ? WRITTEN : vdi_use(t, vdi), op, f);
 }
 
 /* ---- SRs ---- */
@@ -255,7 +293,7 @@ void vdi_derive(struct txn *t, const char *ref)
         return;
     int use = vdi_use(t, vdi);
     for (gsize i = 0; i < G_N_ELEMENTS(vdi_names); i++)
-        if (vdi_allows(vdi, use, vdi_names[i], NULL))
+        if (vdi_allows(t, vdi, use, vdi_names[i], NULL))
             mask |= BIT(i);
     txn_set(t, CLASS_VDI, ref, F_VDI_allowed_operations, SHARED_SET(vdi_names, mask));
 }

@@ -59,6 +59,8 @@ void vdi_apply(struct txn *t, const char *ref, struct value *vdi)
     txn_set_bool(t, CLASS_VDI, ref, F_VDI_missing, FALSE);
     if (value_as_bool(value_get(vdi, "read_only")))
         txn_set_bool(t, CLASS_VDI, ref, F_VDI_read_only, TRUE);
+    if (value_get(vdi, "cbt_enabled"))
+        txn_set_bool(t, CLASS_VDI, ref, F_VDI_cbt_enabled, value_as_bool(value_get(vdi, "cbt_enabled")));
     keep_image_format(t, ref, value_get_str(vdi, "type", ""));
 }
 
@@ -126,6 +128,7 @@ static void drop_missing(struct txn *t, const struct record *sr, GHashTable *fou
         struct record *r = txn_get(t, CLASS_VDI, ref);
         if (!r || g_hash_table_contains(found, record_str(r, F_VDI_uuid)) ||
             value_count(record_field(r, F_VDI_current_operations)) ||
+            strcmp(record_str(r, F_VDI_type), "cbt_metadata") == 0 || /* it has no image, and is not missed */
             image_scan_may_be_stale(record_str(r, F_VDI_uuid)))
             continue;
         if (value_count(record_field(r, F_VDI_VBDs)))

@@ -31,6 +31,9 @@ gboolean image_scan_may_be_stale(const char *uuid); /* TRUE: the scan under way 
 typedef struct value *image_record_fn(struct call *c, struct txn *t, const char *uuid, void *data);
 struct value *image_make(struct call *c, const char *method, struct value *params, const struct record *sr,
                          const char *uuid, image_record_fn *record, void *data);
+/* The second half of it: the record of an image that is there (made: what the backend says of it). */
+struct value *image_record(struct call *c, const struct record *sr, const char *uuid, struct value *made,
+                           image_record_fn *record, void *data);
 /* Removes an image whose record is gone or was never made, also for a call that was cancelled. Blocks. */
 void image_remove(const char *sr_uuid, const char *uuid);
 

@@ -76,8 +76,8 @@ void image_remove(const char *sr_uuid, const char *uuid)
     fault_clear(&f);
 }
 
-static struct value *record_image(struct call *c, const struct record *sr, const char *uuid, struct value *made,
-                                  image_record_fn *record, void *data)
+struct value *image_record(struct call *c, const struct record *sr, const char *uuid, struct value *made,
+                           image_record_fn *record, void *data)
 {
     struct txn *t = txn_begin(the_store());
     struct value *ref = NULL;
@@ -104,7 +104,7 @@ struct value *image_make(struct call *c, const char *method, struct value *param
     image_work_begin(uuid);
     g_autoptr(value) made = storage_call(c, method, params);
     if (made)
-        ref = record_image(c, sr, uuid, made, record, data);
+        ref = image_record(c, sr, uuid, made, record, data);
     if (made && !ref)
         image_remove(record_str(sr, F_SR_uuid), uuid);
     image_work_end(uuid);

@@ -9,6 +9,8 @@ libstorage_a_SOURCES = \
 	xenbackend/storage_file_stage.c \
 	xenbackend/storage_open.c xenbackend/storage_private.h \
 	xenbackend/nbd.c xenbackend/nbd.h \
+	xenbackend/storage_cbt.c xenbackend/storage_cbt.h \
+	xenbackend/storage_bitmap.c xenbackend/storage_bitmap.h \
 	xenbackend/storage_iso.c \
 	xenbackend/storage_mount.c xenbackend/storage_mount.h \
 	xenbackend/storage_nfs.c \

@@ -1,6 +1,6 @@
 /* storage.c - the attached SRs of this helper, and the handlers of sr.* and vdi.*. */
 #include "config.h"
-#include "xenbackend/storage_private.h"
+#include "xenbackend/storage_cbt.h"
 
 #include <string.h>
 #include <sys/random.h>
@@ -157,6 +157,7 @@ static struct storage_job job_of(struct helper_request *req)
 void storage_init(const struct conf *c)
 {
     storage_runtime_dir = g_canonicalize_filename(c->runtime_dir, NULL);
+    cbt_init(c->state_dir);
 }
 
 struct value *storage_sm_config(void)
@@ -275,8 +276,10 @@ static struct value *sr_destroy(struct helper_request *req, struct fault *f)
         return NULL;
     if (d->destroy == NULL)
         storage_unsupported(uuid, f);
-    else if (d->destroy(uuid, device_config(req), f))
+    else if (d->destroy(uuid, device_config(req), f)) {
+        cbt_forget_all(uuid);
         return value_empty_map();
+    }
     return NULL;
 }
 
@@ -433,19 +436,36 @@ static struct value *vdi_create(struct helper_request *req, struct fault *f)
     return storage_vdi_done(s, done, &out);
 }
 
-static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
+/* keeps_log: of the image only its content is removed. Otherwise the log may be all that there was. */
+static struct value *destroy(struct helper_request *req, gboolean keeps_log, struct fault *f)
 {
     const char *vdi = storage_uuid_param(req, "vdi", f);
     g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     if (s == NULL)
         return NULL;
-    if (s->driver->vdi_destroy == NULL)
+    gboolean logged = cbt_is_enabled(s, vdi);
+    if (keeps_log && !logged)
+        fault_set(f, "VDI_NO_CBT_METADATA", vdi, NULL);
+    else if (s->driver->vdi_destroy == NULL)
         storage_unsupported(s->uuid, f);
-    else if (s->driver->vdi_destroy(s->sr, vdi, f)) {
-        tell_space(s);
-        return value_empty_map();
-    }
-    return NULL;
+    else if (!s->driver->vdi_destroy(s->sr, vdi, f) && logged && strcmp(f->code, "VDI_MISSING") == 0)
+        fault_clear(f);
+    if (f->code != NULL)
+        return NULL;
+    if (!keeps_log)
+        cbt_forget(s, vdi);
+    tell_space(s);
+    return value_empty_map();
+}
+
+static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
+{
+    return destroy(req, FALSE, f);
+}
+
+static struct value *vdi_data_destroy(struct helper_request *req, struct fault *f)
+{
+    return destroy(req, TRUE, f);
 }
 
 gboolean storage_writers_keep_still;
@@ -474,7 +494,9 @@ static struct value *derive(struct helper_request *req, gboolean snapshot, struc
     struct storage_job job = job_of(req);
     struct storage_vdi out = {0};
     gboolean done = fn != NULL ? fn(s->sr, vdi, new, &job, &out, f) : storage_unsupported(s->uuid, f);
-    return storage_vdi_done(s, done, &out);
+    gboolean logged = done && snapshot && cbt_snapshot(s, vdi, new, &job);
+    g_autoptr(value) answer = storage_vdi_done(s, done, &out);
+    return answer != NULL ? value_map_with(answer, "cbt_enabled", value_bool(logged)) : NULL;
 }
 
 static struct value *vdi_clone(struct helper_request *req, struct fault *f)
@@ -534,6 +556,43 @@ static struct value *vdi_stat(struct helper_request *req, struct fault *f)
     return answer;
 }
 
+/* ---- changed blocks ---- */
+
+static struct value *track(struct helper_request *req, gboolean enable, struct fault *f)
+{
+    const char *vdi = storage_uuid_param(req, "vdi", f);
+    g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
+    if (s == NULL || (enable && !nobody_writes(req, s, vdi, f)))
+        return NULL;
+    return (enable ? cbt_enable(s, vdi, f) : cbt_disable(s, vdi, f)) ? value_empty_map() : NULL;
+}
+
+static struct value *vdi_enable_cbt(struct helper_request *req, struct fault *f)
+{
+    return track(req, TRUE, f);
+}
+
+static struct value *vdi_disable_cbt(struct helper_request *req, struct fault *f)
+{
+    return track(req, FALSE, f);
+}
+
+static struct value *vdi_list_changed_blocks(struct helper_request *req, struct fault *f)
+{
+    const char *from = storage_uuid_param(req, "vdi", f), *to = storage_uuid_param(req, "to", f);
+    g_autoptr(storage_sr) s = from != NULL && to != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
+    if (s == NULL)
+        return NULL;
+    struct storage_job job = job_of(req);
+    g_autofree char *bitmap = cbt_changed(s, from, to, &job, f);
+    if (bitmap == NULL)
+        return NULL;
+    struct value_builder b;
+    value_builder_map(&b, NULL, 1);
+    value_builder_put_string(&b, "bitmap", bitmap);
+    return value_builder_end(&b);
+}
+
 gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const char **format, struct fault *f)
 {
     g_autoptr(storage_sr) s = storage_sr_get(sr, f);
@@ -560,6 +619,10 @@ const struct helper_method storage_methods[] = {
     {"vdi.copy", vdi_copy},
     {"vdi.resize", vdi_resize},
     {"vdi.stat", vdi_stat},
+    {"vdi.data_destroy", vdi_data_destroy},
+    {"vdi.enable_cbt", vdi_enable_cbt},
+    {"vdi.disable_cbt", vdi_disable_cbt},
+    {"vdi.list_changed_blocks", vdi_list_changed_blocks},
     {"vdi.open", storage_vdi_open},
     {"vdi.stage", storage_vdi_stage},
     {"vdi.publish", storage_vdi_publish},

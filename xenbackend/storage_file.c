@@ -286,8 +286,8 @@ static gboolean file_probe(struct value *device_config, struct value_builder *sr
 }
 
 static const char *const capabilities[] = {
-    "SR_PROBE",   "SR_SCAN",   "SR_UPDATE",  "VDI_CREATE", "VDI_DELETE",   "VDI_ATTACH",
-    "VDI_DETACH", "VDI_CLONE", "VDI_RESIZE", "VDI_COPY",   "VDI_SNAPSHOT", NULL,
+    "SR_PROBE",  "SR_SCAN",    "SR_UPDATE", "VDI_CREATE",   "VDI_DELETE",     "VDI_ATTACH", "VDI_DETACH",
+    "VDI_CLONE", "VDI_RESIZE", "VDI_COPY",  "VDI_SNAPSHOT", "VDI_CONFIG_CBT", NULL,
 };
 static const char *const configuration[] = {
     "location", "directory that holds the disk images (absolute path)",
