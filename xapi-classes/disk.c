@@ -130,9 +130,15 @@ gboolean disk_write(struct disk *d, const void *data, gsize len, gint64 offset, 
         if (n > 0 && !disk_queue_write(d->queue, p + done, n, offset + (gint64) done))
             return queue_fault(d, "write", f);
         done += n;
-        done += MIN(SKIP, len - done); /* a zero block, or the end */
+        if (n < DISK_CHUNK)
+            done += MIN(SKIP, len - done); /* a zero block, or the end */
     }
     return TRUE;
+}
+
+gboolean disk_rest(struct disk *d, struct fault *f)
+{
+    return disk_queue_rest(d->queue) || queue_fault(d, "write", f);
 }
 
 /* ---- extents ---- */

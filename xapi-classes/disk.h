@@ -17,6 +17,8 @@ gboolean disk_read(struct disk *d, void *buffer, gsize len, gint64 offset, struc
 /* Of a staged one, over what is zero there. Zeroes cost nothing. It may be written later: what fails then, a later call
  * or disk_publish tells. */
 gboolean disk_write(struct disk *d, const void *data, gsize len, gint64 offset, struct fault *f);
+/* Waits until it is written: what is read of a staged one from then on is the new content. */
+gboolean disk_rest(struct disk *d, struct fault *f);
 /* What begins at offset: *len bytes that are all zeroes, or (*data) may be anything. FALSE with f set. */
 gboolean disk_extent(struct disk *d, gint64 offset, gint64 *len, gboolean *data, struct fault *f);
 /* The staged content becomes the image's. Answers what the backend says of it (heap). NULL with f set: then nothing was

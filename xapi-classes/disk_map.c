@@ -17,6 +17,12 @@ struct looking {
 gboolean disk_read_padded(struct disk *d, char *buffer, gsize len, gint64 offset, struct fault *f)
 {
     gsize n = (gsize) CLAMP(disk_size(d) - offset, 0, (gint64) len);
+    gint64 known = 0;
+    gboolean data = FALSE;
+    if (n > 0 && !disk_extent(d, offset, &known, &data, f))
+        return FALSE;
+    if (!data && known >= (gint64) n)
+        n = 0;
     memset(buffer + n, 0, len - n);
     return n == 0 || disk_read(d, buffer, n, offset, f);
 }

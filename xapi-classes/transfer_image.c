@@ -145,7 +145,8 @@ gboolean qcow2_receive(struct transfer *t, const struct image_target *target)
         return fault_set(&t->fault, "IMPORT_ERROR", "the image is larger than such a disk's can be", NULL);
     uuid_generate_text(uuid);
     r.spool = disk_stage(target->sr_uuid, uuid, t->length > 0 ? t->length : most, "raw", &t->fault);
-    gboolean done = r.spool && fill_spool(&r, &io.length) && receive(&r, &io, qcow2_read);
+    gboolean done =
+        r.spool && fill_spool(&r, &io.length) && disk_rest(r.spool, &t->fault) && receive(&r, &io, qcow2_read);
     disk_free(r.spool);
     return done;
 }
