@@ -115,6 +115,20 @@ struct value *sr_create(struct call *c)
     return create(c, &d, call_arg(c, 1), call_int(c, 2));
 }
 
+/* SR.make(host, device_config, size, name, description, type, content_type, sm_config): on the medium only. */
+struct value *sr_make(struct call *c)
+{
+    char uuid[UUID_SIZE];
+    g_autoptr(record) host = call_object(c, 0);
+    if (!host)
+        return NULL;
+    uuid_generate_text(uuid);
+    struct sr_description d = {.uuid = uuid, .type = call_str(c, 5), .sm_config = call_arg(c, 7)};
+    if (!sr_type_is_known(d.type))
+        return call_fail(c, "SR_UNKNOWN_DRIVER", d.type, NULL);
+    return make_on_medium(c, &d, call_arg(c, 1), call_int(c, 2)) ? value_string(NULL, uuid) : NULL;
+}
+
 struct value *sr_introduce(struct call *c)
 {
     struct sr_description d = {.uuid = call_str(c, 0),

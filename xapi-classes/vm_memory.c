@@ -229,3 +229,19 @@ struct value *vm_set_HVM_shadow_multiplier(struct call *c)
     txn_set_float(t, CLASS_VM, call_str(c, 0), F_VM_HVM_shadow_multiplier, call_float(c, 1));
     return vm_end_change(c, t);
 }
+
+/* A domain's shadow memory is laid out when it is built. */
+struct value *vm_set_shadow_multiplier_live(struct call *c)
+{
+    g_autoptr(record) vm = call_object(c, 0);
+    char text[G_ASCII_DTOSTR_BUF_SIZE];
+    double wanted = call_float(c, 1);
+    if (vm == NULL)
+        return NULL;
+    if (wanted == record_float(vm, F_VM_HVM_shadow_multiplier))
+        return value_void();
+    g_ascii_dtostr(text, sizeof text, wanted);
+    if (!(wanted >= 1.0))
+        return call_fail(c, "INVALID_VALUE", "multiplier", text, NULL);
+    return call_fail(c, "VALUE_NOT_SUPPORTED", "multiplier", text, "it can be changed while the VM is halted", NULL);
+}
