@@ -225,7 +225,9 @@ static enum MHD_Result route_end(struct http_connection *c)
             return send_text(c, MHD_HTTP_CONTENT_TOO_LARGE, "The request is too large.\n", NULL);
         if (r->route->row->access == HTTP_PUBLIC || r->session)
             return run_handler(r);
-        return request_login(r) ? request_suspend_or(r, run_handler) : request_deny(c);
+        if (request_login(r))
+            return request_suspend_or(r, run_handler);
+        return r->route->row->access == HTTP_OPTIONAL ? run_handler(r) : request_deny(c);
     }
     connection_resumed(c);
     if (g_atomic_int_get(&c->wait) != WAIT_DONE)

@@ -15,8 +15,9 @@ struct http_request;
 typedef void http_route_fn(struct http_request *r);
 
 enum http_access {
-    HTTP_PUBLIC,  /* anyone; http_session() is NULL */
-    HTTP_SESSION, /* who is logged in; 401 for others */
+    HTTP_PUBLIC,   /* anyone; http_session() is NULL */
+    HTTP_OPTIONAL, /* anyone; http_session() is who brought something to log in with, if that was right */
+    HTTP_SESSION,  /* who is logged in; 401 for others */
 };
 
 struct http_route {

@@ -220,7 +220,9 @@ enum MHD_Result stream_begin(struct http_connection *c)
         r->body_left = 0; /* no body at all */
     if (r->route->row->access == HTTP_PUBLIC || r->session)
         return start(r);
-    return request_login(r) ? request_suspend_or(r, start) : request_deny(c);
+    if (request_login(r))
+        return request_suspend_or(r, start);
+    return r->route->row->access == HTTP_OPTIONAL ? start(r) : request_deny(c);
 }
 
 /* ---- on the request's own thread ---- */

@@ -1,5 +1,6 @@
 /* blob.c - the class blob: the records of binary data that is kept beside objects. */
 #include "daemon/call.h"
+#include "xapi-classes/blob_data.h"
 #include "xapi-classes/handlers.h"
 
 static const char *add_blob(struct txn *t, const char *name, struct value *mime_type, struct value *public)
@@ -67,15 +68,26 @@ static void leave_owners(struct txn *t, const char *blob)
     }
 }
 
+static void data_may_go(const struct fault *f, void *uuid)
+{
+    if (!f)
+        blob_data_remove(uuid);
+    g_free(uuid);
+}
+
 struct value *blob_destroy(struct call *c)
 {
     struct txn *t = txn_begin(the_store());
-    if (!call_txn_object(c, t, 0)) {
+    const struct record *blob = call_txn_object(c, t, 0);
+    if (!blob) {
         txn_abort(t);
         return NULL;
     }
+    char *uuid = g_strdup(record_str(blob, F_blob_uuid));
     leave_owners(t, call_str(c, 0));
     txn_destroy(t, CLASS_blob, call_str(c, 0));
     call_commit(c, t);
+    if (!store_when_durable(the_store(), c->wait_seq, data_may_go, uuid))
+        data_may_go(NULL, uuid);
     return value_void();
 }

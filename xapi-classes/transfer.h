@@ -75,5 +75,6 @@ void transfer_raw_init(void);
 void transfer_export_init(void);
 void transfer_import_init(void);
 void transfer_console_init(void);
+void transfer_blob_init(void);
 
 #endif
