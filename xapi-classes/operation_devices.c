@@ -168,9 +168,11 @@ static gboolean vdi_allows(struct txn *t, const struct record *vdi, int use, con
     }
     if (record_bool(vdi, F_VDI_missing) && !is(op, "forget") && !is(op, "destroy"))
         return fault_set(f, "VDI_MISSING", record_str(vdi, F_VDI_SR), vdi->ref, NULL);
+    if (!check_vdi_kind(vdi, op, f))
+        return FALSE;
     if (is(op, "resize") && record_bool(vdi, F_VDI_is_a_snapshot))
         return fault_set(f, "OPERATION_NOT_ALLOWED", "a snapshot keeps its size", NULL);
-    return check_vdi_kind(vdi, op, f) && check_vdi_use(t, vdi, use, op, f);
+    return check_vdi_use(t, vdi, use, op, f);
 }
 
 /* A VM that is just being started will write to it. */

@@ -340,7 +340,7 @@ static struct value *apply_answer(struct call *c, const char *ref, struct value 
 }
 
 /* Guests that have the disk see its size at once. One that is gone meanwhile sees it when it comes again. */
-static void tell_users(const struct record *vdi)
+static void tell_users(const struct record *vdi, gint64 size)
 {
     struct value *vbds = record_field(vdi, F_VDI_VBDs);
     for (gsize i = 0; i < value_count(vbds); i++) {
@@ -352,6 +352,7 @@ static void tell_users(const struct record *vdi)
             continue;
         vm_params(&b, record_str(vm, F_VM_uuid));
         value_builder_put(&b, "vbd", vbd_config(vbd));
+        value_builder_put(&b, "virtual_size", value_int(NULL, size));
         g_autoptr(value) params = value_builder_end(&b);
         g_autoptr(value) answer = backend_call("domain.vbd_resized", params, NULL, &f);
         if (!answer)
@@ -381,7 +382,7 @@ struct value *vdi_resize(struct call *c)
         value_builder_put_string(&b, "writer", user);
     g_autoptr(value) answer = storage_call(c, "vdi.resize", value_builder_end(&b));
     if (answer)
-        tell_users(vdi);
+        tell_users(vdi, value_as_int(value_get(answer, "virtual_size")));
     return apply_answer(c, vdi->ref, answer);
 }
 

@@ -65,6 +65,7 @@ static gboolean may_move(struct call *c, const struct record *vdi, const struct 
 struct move {
     struct record *vdi, *vbd, *vm, *from, *to;
     char uuid[UUID_SIZE]; /* of the new image */
+    gint64 writes;        /* of the guest, when the copy began */
 };
 
 static void copy_params(struct value_builder *b, const struct move *m)
@@ -74,18 +75,64 @@ static void copy_params(struct value_builder *b, const struct move *m)
     value_builder_put_string(b, "new", m->uuid);
 }
 
-/* A running guest goes on all the time: the backend copies what it writes meanwhile, too, and then gives it the copy.
- */
-static struct value *copy(struct call *c, struct move *m)
+static gboolean is_live(const struct move *m)
+{
+    return record_bool(m->vbd, F_VBD_currently_attached);
+}
+
+/* Keeps what the backend says of the image that it makes: how often the guest has written to it. */
+static struct value *record_live(struct call *c, struct txn *t, const char *uuid, void *data)
+{
+    struct vdi_twin twin = {.vdi = ((struct move *) data)->vdi};
+    return vdi_record_twin(c, t, uuid, &twin);
+}
+
+static struct value *make_live(struct call *c, struct move *m)
+{
+    struct value_builder b;
+    struct value *ref = NULL;
+    copy_params(&b, m);
+    value_builder_put_string(&b, "uuid", record_str(m->vm, F_VM_uuid));
+    value_builder_put(&b, "vbd", vbd_config(m->vbd));
+    image_work_begin(m->uuid);
+    g_autoptr(value) made = storage_call(c, "domain.vbd_mirror", value_builder_end(&b));
+    if (made) {
+        m->writes = value_as_int(value_get(made, "writes"));
+        ref = image_record(c, m->to, m->uuid, made, record_live, m);
+    }
+    image_work_end(m->uuid);
+    return ref;
+}
+
+/* The disk as the guest is to have it. */
+static struct value *moved_config(const struct move *m)
+{
+    g_autoptr(value) config = vbd_config(m->vbd);
+    g_autoptr(value) elsewhere = value_map_with(config, "sr", value_string(NULL, record_str(m->to, F_SR_uuid)));
+    return value_map_with(elsewhere, "vdi", value_string(NULL, m->uuid));
+}
+
+/* What was written meanwhile is copied, too, and from then on the guest has the new image. */
+static gboolean pivot(struct call *c, const struct move *m)
+{
+    struct value_builder b;
+    copy_params(&b, m);
+    value_builder_put_string(&b, "uuid", record_str(m->vm, F_VM_uuid));
+    value_builder_put(&b, "vbd", moved_config(m));
+    value_builder_put(&b, "into", value_bool(TRUE));
+    value_builder_put(&b, "writes", value_int(NULL, m->writes));
+    g_autoptr(value) answer = storage_call(c, "domain.vbd_pivot", value_builder_end(&b));
+    return answer != NULL;
+}
+
+static struct value *make(struct call *c, struct move *m)
 {
     struct vdi_twin twin = {.vdi = m->vdi};
     struct value_builder b;
+    if (is_live(m))
+        return make_live(c, m);
     copy_params(&b, m);
-    if (!record_bool(m->vbd, F_VBD_currently_attached))
-        return image_make(c, "vdi.copy", value_builder_end(&b), m->to, m->uuid, vdi_record_twin, &twin);
-    value_builder_put_string(&b, "uuid", record_str(m->vm, F_VM_uuid));
-    value_builder_put(&b, "vbd", vbd_config(m->vbd));
-    return image_make(c, "domain.vbd_mirror", value_builder_end(&b), m->to, m->uuid, vdi_record_twin, &twin);
+    return image_make(c, "vdi.copy", value_builder_end(&b), m->to, m->uuid, vdi_record_twin, &twin);
 }
 
 /* Everything that knew the old image knows the new one. */
@@ -115,7 +162,9 @@ static struct value *move_disk(struct call *c, struct move *m)
     drafts_add(drafts, record_str(m->to, F_SR_uuid), m->uuid);
     drafts_add(drafts, record_str(m->from, F_SR_uuid), record_str(m->vdi, F_VDI_uuid));
     if (drafts_begin(drafts, &c->fault))
-        new = copy(c, m);
+        new = make(c, m);
+    if (new &&is_live(m) && !pivot(c, m))
+        g_clear_pointer(&new, value_unref);
     if (new && !put_in_place(c, m, value_str(new)))
         g_clear_pointer(&new, value_unref);
     drafts_end(c, drafts);

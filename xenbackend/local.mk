@@ -30,7 +30,7 @@ xenapid_sim_SOURCES = \
 	xenbackend/sim_domain.c \
 	xenbackend/sim_power.c \
 	xenbackend/sim_tune.c \
-	xenbackend/sim_device.c \
+	xenbackend/sim_device.c xenbackend/sim_disk.c \
 	xenbackend/sim_guest.c \
 	xenbackend/sim_console.c \
 	xenbackend/sim_fault.c

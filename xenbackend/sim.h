@@ -43,6 +43,7 @@ struct sim_domain {
     gint64 cpu_stamp;
     double load;         /* of each vCPU, about */
     gboolean told_guest; /* the guest's metrics were reported to this front */
+    GHashTable *io;      /* of sim_disk.c; NULL: none */
     gint64 moved;        /* when memory_actual last moved towards its target */
     GCond changed;       /* anything above changed, or a request that works on it was cancelled */
 };
@@ -144,6 +145,16 @@ sim_fn sim_set_memory_target, sim_set_vcpus, sim_set_scheduler, sim_sysrq, sim_t
 /* Whether every disk of the list is there. Without the mutex. */
 gboolean sim_check_disks(const char *vm, struct value *vbds, struct fault *f);
 sim_fn sim_vbd_plug, sim_vbd_unplug, sim_vbd_insert, sim_vbd_eject, sim_vif_plug, sim_vif_unplug, sim_vif_update;
+
+/* ---- sim_disk.c ---- */
+
+/* [{"uuid", "io_read_kbs", "io_write_kbs"}] of each disk since it was asked last. */
+struct value *sim_disk_usage(struct sim_domain *d);
+/* Device -> bytes of those whose size changed while the guest had them. */
+struct value *sim_disk_sizes(struct sim_domain *d);
+/* sim.guest's "read" and "write". Lets the mutex go. */
+struct value *sim_disk_io(struct sim_op *op, struct sim_domain *d, struct fault *f);
+sim_fn sim_vbd_mirror, sim_vbd_pivot, sim_vbd_resized;
 
 /* ---- sim_host.c ---- */
 

@@ -21,6 +21,7 @@ void sim_domain_unref(struct sim_domain *d)
     value_unref(d->vifs);
     value_unref(d->guest);
     value_unref(d->affinity);
+    g_clear_pointer(&d->io, g_hash_table_unref);
     g_cond_clear(&d->changed);
     g_free(d->uuid);
     g_free(d);

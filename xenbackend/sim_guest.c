@@ -55,7 +55,7 @@ static struct value *guest_memory(const struct sim_domain *d)
     return strings(pairs);
 }
 
-static struct value *standard_metrics(const struct sim_domain *d)
+static struct value *standard_metrics(struct sim_domain *d)
 {
     static const char *const os[] = {"name",   "Debian GNU/Linux 12 (simulated)",
                                      "distro", "debian",
@@ -81,7 +81,7 @@ static struct value *standard_metrics(const struct sim_domain *d)
     value_builder_put(&b, "os_version", strings(os));
     value_builder_put(&b, "PV_drivers_version", strings(drivers));
     value_builder_put(&b, "memory", guest_memory(d));
-    value_builder_put(&b, "disks", value_empty_map());
+    value_builder_put(&b, "disks", sim_disk_sizes(d));
     value_builder_put(&b, "networks", networks(d));
     value_builder_put(&b, "other", strings(other));
     return value_builder_end(&b);
@@ -193,16 +193,17 @@ static gint64 run_due(gint64 now)
 
 /* ---- usage ---- */
 
-static struct value *usage(const struct sim_domain *d)
+static struct value *usage(struct sim_domain *d)
 {
     struct value_builder b, cpus;
     value_builder_set(&cpus, NULL, (gsize) d->vcpus);
     for (int i = 0; i < d->vcpus; i++)
         value_builder_add(&cpus, value_float(NULL, d->power == SIM_RUNNING ? d->load : 0));
-    value_builder_map(&b, NULL, 3);
+    value_builder_map(&b, NULL, 4);
     value_builder_put_string(&b, "uuid", d->uuid);
     value_builder_put(&b, "memory_actual", value_int(NULL, d->memory_actual));
     value_builder_put(&b, "cpu", value_builder_end(&cpus));
+    value_builder_put(&b, "vbds", sim_disk_usage(d));
     return value_builder_end(&b);
 }
 
@@ -374,6 +375,9 @@ struct value *sim_guest(struct sim_op *op, struct fault *f)
         set_option(d, value_get_str(op->params, "key", ""), value_get_str(op->params, "value", ""));
     } else if (strcmp(what, "metrics") == 0) {
         set_metrics(d, op->params);
+    } else if (strcmp(what, "read") == 0 || strcmp(what, "write") == 0) {
+        g_autoptr(sim_domain) alive = sim_find(op, SIM_ALIVE, f);
+        return alive != NULL ? sim_disk_io(op, alive, f) : NULL;
     } else if (strcmp(what, "vanish") == 0) {
         sim_remove(d, "destroyed");
     } else {

@@ -39,6 +39,9 @@ static const struct {
     {"domain.vbd_unplug", sim_vbd_unplug},
     {"domain.vbd_insert", sim_vbd_insert},
     {"domain.vbd_eject", sim_vbd_eject},
+    {"domain.vbd_mirror", sim_vbd_mirror},
+    {"domain.vbd_pivot", sim_vbd_pivot},
+    {"domain.vbd_resized", sim_vbd_resized},
     {"domain.vif_plug", sim_vif_plug},
     {"domain.vif_unplug", sim_vif_unplug},
     {"domain.vif_update", sim_vif_update},
@@ -215,7 +218,8 @@ static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
 {
     sim.conf = c;
     storage_init(c);
-    storage_writers_keep_still = TRUE; /* simulated guests write nothing */
+    storage_writers_keep_still = TRUE; /* no process of ours holds images open between two requests */
+    storage_changes_live = TRUE;
     sim.domains = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) sim_domain_unref);
     g_mutex_lock(&sim.lock);
     gboolean opened = sim_state_open(c->runtime_dir);

@@ -220,6 +220,20 @@ struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct stora
 
 /* ---- sr.* ---- */
 
+/* What the driver can do, and what it can do here while guests use its images. */
+static struct value *capabilities(const struct storage_driver *d)
+{
+    struct value_builder b;
+    value_builder_set(&b, NULL, 24);
+    for (const char *const *p = d->capabilities; *p != NULL; p++)
+        value_builder_add_string(&b, *p);
+    if (storage_changes_live && d->vdi_resize != NULL)
+        value_builder_add_string(&b, "VDI_RESIZE_ONLINE");
+    if (storage_changes_live && d->vdi_copy != NULL)
+        value_builder_add_string(&b, "VDI_MIRROR");
+    return value_builder_end(&b);
+}
+
 static struct value *driver_value(const struct storage_driver *d)
 {
     struct value_builder b, keys;
@@ -234,7 +248,7 @@ static struct value *driver_value(const struct storage_driver *d)
     value_builder_put_string(&b, "copyright", "");
     value_builder_put_string(&b, "driver_version", PACKAGE_VERSION);
     value_builder_put_string(&b, "required_api_version", "1.0");
-    value_builder_put(&b, "capabilities", value_string_set(NULL, d->capabilities));
+    value_builder_put(&b, "capabilities", capabilities(d));
     value_builder_put(&b, "configuration", value_builder_end(&keys));
     struct value_builder features;
     value_builder_map(&features, NULL, 8);
@@ -468,7 +482,7 @@ static struct value *vdi_data_destroy(struct helper_request *req, struct fault *
     return destroy(req, TRUE, f);
 }
 
-gboolean storage_writers_keep_still;
+gboolean storage_writers_keep_still, storage_changes_live;
 
 /* A program that has the image open would go on writing to what is about to be its frozen past. */
 static gboolean nobody_writes(struct helper_request *req, const struct storage_sr *s, const char *vdi, struct fault *f)
@@ -537,6 +551,10 @@ static struct value *vdi_resize(struct helper_request *req, struct fault *f)
     g_autoptr(storage_sr) s = vdi != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
     if (s == NULL)
         return NULL;
+    if (!storage_changes_live && *value_get_str(req->params, "writer", "") != '\0') {
+        fault_set(f, "VDI_IN_USE", vdi, "resize", NULL);
+        return NULL;
+    }
     gint64 size = value_as_int(value_get(req->params, "virtual_size"));
     struct storage_vdi out = {0};
     gboolean done = s->driver->vdi_resize != NULL ? s->driver->vdi_resize(s->sr, vdi, size, &out, f)

@@ -101,6 +101,8 @@ extern const struct helper_method storage_methods[];
 /* Whether an image may be snapshotted while a domain has it attached for writing ("writer" in the params of
  * vdi.snapshot). No, unless the backend says at its start that no process of its own holds images open. */
 extern gboolean storage_writers_keep_still;
+/* Whether an image may grow (vdi.resize with "writer") or move while a domain has it; drivers' capabilities say so. */
+extern gboolean storage_changes_live;
 
 /* An attached SR's VDI as a file: SR_NOT_ATTACHED [sr], VDI_MISSING [sr, vdi]. *path is the caller's to free. */
 gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const char **format, struct fault *f);
