@@ -55,6 +55,8 @@ struct conf {
     /* [nbd] */
     GStrv nbd_listen;
     int nbd_connections;
+    /* [storage] */
+    char *storage_sm_dir, *storage_plugin_dir; /* "": none */
     /* [events] */
     int event_batch_ms;
     int tombstones;

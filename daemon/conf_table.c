@@ -138,6 +138,12 @@ const struct conf_row conf_rows[] = {
          "addresses and on loopback only. Empty: never."),
     INT("nbd", "connections", nbd_connections, "32", 1, 4096, "NBD connections at once; each has a server process of its own."),
 
+    PATH("storage", "sm-dir", storage_sm_dir, "/opt/xensource/sm",
+         "Directory of storage drivers that are one executable each (NAMESR), called with XML-RPC; empty: none."),
+    PATH("storage", "plugin-dir", storage_plugin_dir, "/usr/libexec/xapi-storage-script",
+         "Directory whose folders volume and datapath hold storage drivers that are a directory of executables each, called "
+         "with JSON; empty: none."),
+
     INT("events", "batch-ms", event_batch_ms, "5", 0, 1000,
         "Milliseconds that changes are gathered before watchers are woken; tasks wake at once."),
     INT("events", "tombstones", tombstones, "100000", 100, 100000000,

@@ -16,6 +16,9 @@ libstorage_a_SOURCES = \
 	xenbackend/storage_nfs.c \
 	xenbackend/storage_lvm.c xenbackend/storage_lvm.h \
 	xenbackend/storage_lvm_vdi.c \
+	xenbackend/storage_plugin.c xenbackend/storage_plugin.h \
+	xenbackend/storage_smapi1.c \
+	xenbackend/storage_smapi3.c \
 	xenbackend/storage_qcow2.c xenbackend/storage_qcow2.h
 
 # The front's end of the backend.

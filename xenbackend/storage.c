@@ -1,6 +1,7 @@
 /* storage.c - the attached SRs of this helper, and the handlers of sr.* and vdi.*. */
 #include "config.h"
 #include "xenbackend/storage_cbt.h"
+#include "xenbackend/storage_plugin.h"
 
 #include <string.h>
 #include <sys/random.h>
@@ -8,7 +9,8 @@
 static const struct storage_driver *const drivers[] = {&storage_file_driver, &storage_iso_driver, &storage_nfs_driver,
                                                        &storage_lvm_driver};
 
-char *storage_runtime_dir;
+char *storage_runtime_dir, *storage_sm_dir, *storage_plugin_dir;
+_Thread_local const struct storage_driver *storage_driver_now;
 
 static struct {
     GMutex lock; /* guards the table and each SR's users and leaving */
@@ -73,13 +75,18 @@ static void sr_free(struct storage_sr *s)
     g_free(s);
 }
 
+/* Our own come first. */
 static const struct storage_driver *find_driver(const char *type, struct fault *f)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(drivers); i++)
+    const struct storage_driver *d = NULL;
+    for (gsize i = 0; d == NULL && i < G_N_ELEMENTS(drivers); i++)
         if (strcmp(drivers[i]->type, type) == 0)
-            return drivers[i];
-    fault_set(f, "SR_UNKNOWN_DRIVER", type, NULL);
-    return NULL;
+            d = drivers[i];
+    d = d != NULL ? d : plugin_find(type);
+    if (d == NULL)
+        fault_set(f, "SR_UNKNOWN_DRIVER", type, NULL);
+    storage_driver_now = d;
+    return d;
 }
 
 static void table_init(void)
@@ -157,6 +164,8 @@ static struct storage_job job_of(struct helper_request *req)
 void storage_init(const struct conf *c)
 {
     storage_runtime_dir = g_canonicalize_filename(c->runtime_dir, NULL);
+    storage_sm_dir = g_strdup(c->storage_sm_dir);
+    storage_plugin_dir = g_strdup(c->storage_plugin_dir);
     cbt_init(c->state_dir);
 }
 
@@ -169,14 +178,17 @@ struct value *storage_sm_config(void)
 
 /* ---- results ---- */
 
-static struct value *vdi_value(const struct storage_vdi *v)
+/* recorded: the API knows the sizes from the driver itself. */
+static struct value *vdi_value(const struct storage_vdi *v, gboolean recorded)
 {
     struct value_builder b;
     value_builder_map(&b, NULL, 8);
     value_builder_put_string(&b, "vdi", v->uuid);
     value_builder_put_string(&b, "location", v->location);
-    value_builder_put(&b, "virtual_size", value_int(NULL, v->virtual_size));
-    value_builder_put(&b, "physical_utilisation", value_int(NULL, v->physical_utilisation));
+    if (!recorded) {
+        value_builder_put(&b, "virtual_size", value_int(NULL, v->virtual_size));
+        value_builder_put(&b, "physical_utilisation", value_int(NULL, v->physical_utilisation));
+    }
     value_builder_put_string(&b, "type", v->type);
     value_builder_put(&b, "read_only", value_bool(v->read_only));
     value_builder_put_string(&b, "parent", v->parent);
@@ -196,7 +208,7 @@ static void tell_space(struct storage_sr *s)
 {
     struct storage_space space;
     struct fault f = FAULT_INIT;
-    if (s->driver->stat(s->sr, &space, &f)) {
+    if (!s->driver->keeps_records && s->driver->stat(s->sr, &space, &f)) {
         struct value_builder b;
         value_builder_map(&b, NULL, 4);
         value_builder_put_string(&b, "sr", s->uuid);
@@ -211,7 +223,7 @@ struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct stora
 {
     struct value *answer = NULL;
     if (done) {
-        answer = vdi_value(v);
+        answer = vdi_value(v, s->driver->keeps_records);
         tell_space(s);
     }
     storage_vdi_clear(v);
@@ -240,20 +252,26 @@ static struct value *driver_value(const struct storage_driver *d)
     value_builder_map(&keys, NULL, 4);
     for (const char *const *p = d->configuration; p[0] != NULL; p += 2)
         value_builder_put_string(&keys, p[0], p[1]);
-    value_builder_map(&b, NULL, 10);
+    value_builder_map(&b, NULL, 12);
     value_builder_put_string(&b, "type", d->type);
     value_builder_put_string(&b, "name", d->name);
     value_builder_put_string(&b, "description", d->description);
-    value_builder_put_string(&b, "vendor", "xenapid");
-    value_builder_put_string(&b, "copyright", "");
-    value_builder_put_string(&b, "driver_version", PACKAGE_VERSION);
-    value_builder_put_string(&b, "required_api_version", "1.0");
+    value_builder_put_string(&b, "vendor", d->vendor != NULL ? d->vendor : "xenapid");
+    value_builder_put_string(&b, "copyright", d->copyright != NULL ? d->copyright : "");
+    value_builder_put_string(&b, "driver_version", d->version != NULL ? d->version : PACKAGE_VERSION);
+    value_builder_put_string(&b, "required_api_version", d->api_version != NULL ? d->api_version : "1.0");
+    value_builder_put_string(&b, "driver_filename", d->filename != NULL ? d->filename : "");
     value_builder_put(&b, "capabilities", capabilities(d));
     value_builder_put(&b, "configuration", value_builder_end(&keys));
     struct value_builder features;
     value_builder_map(&features, NULL, 8);
-    for (const char *const *p = d->capabilities; *p != NULL; p++)
-        value_builder_put(&features, *p, value_int(NULL, 1));
+    for (const char *const *p = d->capabilities; *p != NULL; p++) { /* NAME or NAME/VERSION */
+        g_autofree char *name = g_strndup(*p, strcspn(*p, "/"));
+        const char *version = strchr(*p, '/');
+        if (!value_builder_has(&features, name))
+            value_builder_put(&features, name,
+                              value_int(NULL, version != NULL ? g_ascii_strtoll(version + 1, NULL, 10) : 1));
+    }
     value_builder_put(&b, "features", value_builder_end(&features));
     return value_builder_end(&b);
 }
@@ -261,11 +279,27 @@ static struct value *driver_value(const struct storage_driver *d)
 static struct value *sr_drivers(struct helper_request *req G_GNUC_UNUSED, struct fault *f G_GNUC_UNUSED)
 {
     struct value_builder set, b;
-    value_builder_set(&set, NULL, G_N_ELEMENTS(drivers));
+    plugins_look();
+    g_autoptr(GPtrArray) plugins = plugins_all();
+    value_builder_set(&set, NULL, G_N_ELEMENTS(drivers) + plugins->len);
     for (gsize i = 0; i < G_N_ELEMENTS(drivers); i++)
         value_builder_add(&set, driver_value(drivers[i]));
+    for (guint i = 0; i < plugins->len; i++) {
+        const struct storage_driver *d = &((struct plugin *) plugins->pdata[i])->driver;
+        if (find_driver(d->type, NULL) == d) /* others of the same type do not count */
+            value_builder_add(&set, driver_value(d));
+    }
     value_builder_map(&b, NULL, 1);
     value_builder_put(&b, "drivers", value_builder_end(&set));
+    return value_builder_end(&b);
+}
+
+/* Takes over v. */
+static struct value *one_member(const char *key, struct value *v)
+{
+    struct value_builder b;
+    value_builder_map(&b, NULL, 1);
+    value_builder_put(&b, key, v);
     return value_builder_end(&b);
 }
 
@@ -277,8 +311,10 @@ static struct value *sr_create(struct helper_request *req, struct fault *f)
         return NULL;
     if (d->create == NULL)
         storage_unsupported(uuid, f);
-    else if (d->create(uuid, device_config(req), value_as_int(value_get(req->params, "size")), f))
-        return value_empty_map();
+    else if (d->create(uuid, device_config(req), value_as_int(value_get(req->params, "size")), f)) {
+        struct value *config = plugin_take_config();
+        return config != NULL ? one_member("device_config", config) : value_empty_map();
+    }
     return NULL;
 }
 
@@ -333,8 +369,12 @@ static struct value *sr_attach(struct helper_request *req, struct fault *f)
     if (uuid == NULL || d == NULL)
         return NULL;
     table_init();
-    if (attach_begin(uuid))
+    if (attach_begin(uuid)) {
+        g_autoptr(storage_sr) s = storage_sr_get(uuid, NULL);
+        if (s != NULL && s->driver->attached_again != NULL)
+            s->driver->attached_again(s->sr);
         return value_empty_map();
+    }
     void *sr = d->attach(uuid, device_config(req), f);
     struct storage_sr *s = NULL;
     if (sr != NULL) {
@@ -392,12 +432,16 @@ static struct value *sr_scan(struct helper_request *req, struct fault *f)
         return NULL;
     g_autoptr(GPtrArray) vdis = g_ptr_array_new_with_free_func((GDestroyNotify) storage_vdi_free);
     struct storage_space space;
-    if (!s->driver->scan(s->sr, vdis, f) || !s->driver->stat(s->sr, &space, f))
+    if (!s->driver->scan(s->sr, vdis, f))
+        return NULL;
+    if (s->driver->keeps_records)
+        return one_member("recorded", value_bool(TRUE));
+    if (!s->driver->stat(s->sr, &space, f))
         return NULL;
     struct value_builder set, b;
     value_builder_set(&set, NULL, vdis->len);
     for (guint i = 0; i < vdis->len; i++)
-        value_builder_add(&set, vdi_value(vdis->pdata[i]));
+        value_builder_add(&set, vdi_value(vdis->pdata[i], FALSE));
     value_builder_map(&b, NULL, 4);
     value_builder_put(&b, "vdis", value_builder_end(&set));
     put_space(&b, &space);
@@ -410,6 +454,8 @@ static struct value *sr_stat(struct helper_request *req, struct fault *f)
     struct storage_space space;
     if (s == NULL || !s->driver->stat(s->sr, &space, f))
         return NULL;
+    if (s->driver->keeps_records)
+        return one_member("recorded", value_bool(TRUE));
     struct value_builder b;
     value_builder_map(&b, NULL, 3);
     put_space(&b, &space);
@@ -569,7 +615,7 @@ static struct value *vdi_stat(struct helper_request *req, struct fault *f)
     struct storage_vdi out = {0};
     struct value *answer = NULL;
     if (s != NULL && s->driver->vdi_stat(s->sr, vdi, &out, f))
-        answer = vdi_value(&out);
+        answer = vdi_value(&out, s->driver->keeps_records);
     storage_vdi_clear(&out);
     return answer;
 }

@@ -43,6 +43,9 @@ struct storage_driver {
     const char *type, *name, *description;
     const char *const *capabilities;  /* NULL-terminated: SR_PROBE, VDI_CREATE, ... */
     const char *const *configuration; /* NULL-terminated pairs: key of device_config, what it means */
+    const char *vendor, *copyright, *version, *api_version, *filename; /* NULL: our own */
+    /* It tells the API itself what images there are and how large: scan finds none, and no size counts. */
+    gboolean keeps_records;
 
     /* On a medium that is not attached. */
     gboolean (*create)(const char *uuid, struct value *device_config, gint64 size, struct fault *f);
@@ -51,6 +54,8 @@ struct storage_driver {
     gboolean (*probe)(struct value *device_config, struct value_builder *srs, struct fault *f);
 
     void *(*attach)(const char *uuid, struct value *device_config, struct fault *f);
+    /* attach was asked for once more, maybe by another front; may be NULL. */
+    void (*attached_again)(void *sr);
     void (*detach)(void *sr);
 
     /* Appends a struct storage_vdi for each VDI; cleans up what crashes left. */

@@ -30,7 +30,9 @@ struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct stora
 /* ---- for drivers ---- */
 
 /* Where they may mount and note things: as the configuration says. */
-extern char *storage_runtime_dir;
+extern char *storage_runtime_dir, *storage_sm_dir, *storage_plugin_dir;
+/* The driver whose create, destroy, probe or attach runs on this thread. */
+extern _Thread_local const struct storage_driver *storage_driver_now;
 /* What the request that runs on this thread says beyond the functions' arguments: the parameter sm_config; an empty map
  * when it has none or there is no request. Borrowed. */
 struct value *storage_sm_config(void);
