@@ -77,6 +77,8 @@ static void on_reload(G_GNUC_UNUSED void *data)
         g_warning("the certificate stays as it was: %s", error->message);
     else
         g_message("the configuration was read again");
+    if (the_store())
+        certificate_changed();
 }
 
 static void on_stop(G_GNUC_UNUSED void *data)
@@ -189,6 +191,7 @@ static int run(void)
         return EXIT_FAILURE;
     }
     nbd_server_refresh();
+    certificate_changed();
     control_ready();
     wait_for_stop();
     return EXIT_SUCCESS;

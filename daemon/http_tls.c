@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/call.h"
 #include "daemon/certificate.h"
@@ -108,6 +109,13 @@ static struct pair *own_pair(const char *dir, GError **error)
     return tls_self_signed(cert, key, error) ? pair_read(cert, key, error) : NULL;
 }
 
+/* One that was installed through the API: certificate, chain and key in one file, so that none is there without the
+ * others. */
+static char *installed_file(void)
+{
+    return g_build_filename(the_conf()->state_dir, "tls-installed.pem", NULL);
+}
+
 static void replace(struct pair *p)
 {
     gint64 now = g_get_monotonic_time();
@@ -141,19 +149,97 @@ char *certificate_pem(void)
     return text;
 }
 
+gboolean certificate_facts(struct certificate_facts *facts)
+{
+    g_mutex_lock(&lock);
+    gboolean known = current && certificate_facts_of(current->chain[0].cert.data, current->chain[0].cert.size, facts);
+    g_mutex_unlock(&lock);
+    return known;
+}
+
+static gboolean is_configured(void)
+{
+    const char *cert = the_conf()->tls_cert;
+    return cert && *cert;
+}
+
+/* A damaged one is not replaced by another that clients do not expect. */
+static struct pair *installed_or_own(GError **error)
+{
+    g_autofree char *installed = installed_file();
+    if (g_file_test(installed, G_FILE_TEST_EXISTS))
+        return pair_read(installed, installed, error);
+    return own_pair(the_conf()->state_dir, error);
+}
+
 gboolean tls_load(GError **error)
 {
     const struct conf *conf = the_conf();
     struct pair *p;
-    if (conf->tls_cert && conf->tls_cert[0])
+    if (is_configured())
         p = pair_read(conf->tls_cert, conf->tls_key && conf->tls_key[0] ? conf->tls_key : conf->tls_cert, error);
     else
-        p = own_pair(conf->state_dir, error);
+        p = installed_or_own(error);
     if (!p)
         return FALSE;
 
     replace(p);
     return TRUE;
+}
+
+/* ---- through the API ---- */
+
+static GMutex changing; /* two who change the files */
+
+static gboolean cannot(GError *error, struct fault *f)
+{
+    g_warning("the certificate stays as it was: %s", error->message);
+    return fault_set(f, "INTERNAL_ERROR", error->message, NULL);
+}
+
+static gboolean may_change(struct fault *f)
+{
+    return !is_configured() ||
+           fault_set(f, "OPERATION_NOT_ALLOWED", "the configuration file names the certificate (tls-cert)", NULL);
+}
+
+/* In one step, on stable storage, for nobody else to read. */
+static gboolean write_secret(const char *path, const char *text, GError **error)
+{
+    return g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600,
+                                    error);
+}
+
+gboolean certificate_install(const char *cert, const char *key, const char *chain, struct fault *f)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = installed_file();
+    if (!may_change(f) || !certificate_check(cert, key, chain, f))
+        return FALSE;
+    char *text = g_strconcat(cert, "\n", chain, "\n", key, "\n", NULL);
+    g_mutex_lock(&changing);
+    gboolean done = write_secret(path, text, &error) && tls_load(&error);
+    g_mutex_unlock(&changing);
+    explicit_bzero(text, strlen(text));
+    g_free(text);
+    return done || cannot(error, f);
+}
+
+gboolean certificate_reset(struct fault *f)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = installed_file();
+    g_autofree char *cert = g_build_filename(the_conf()->state_dir, "tls-cert.pem", NULL);
+    g_autofree char *key = g_build_filename(the_conf()->state_dir, "tls-key.pem", NULL);
+    if (!may_change(f))
+        return FALSE;
+    g_mutex_lock(&changing);
+    gboolean done = tls_self_signed(cert, key, &error);
+    if (done)
+        unlink(path);
+    done = done && tls_load(&error);
+    g_mutex_unlock(&changing);
+    return done || cannot(error, f);
 }
 
 int tls_certificate(gnutls_session_t session, const gnutls_datum_t *ca, int n_ca,

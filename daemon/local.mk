@@ -24,7 +24,7 @@ libfront_a_SOURCES = \
 	daemon/http_rpc.c daemon/http_plain.c daemon/http_cors.c daemon/http_reply.c \
 	daemon/http_gzip.c daemon/http_gzip.h daemon/http_route.c daemon/http_route.h daemon/http_request.h \
 	daemon/http_stream.c daemon/http_reference.c \
-	daemon/http_tls.c daemon/certificate.h daemon/tls_self_signed.c daemon/tls_self_signed.h
+	daemon/http_tls.c daemon/certificate.h daemon/certificate_check.c daemon/tls_self_signed.c daemon/tls_self_signed.h
 
 # The supervisor: root, so it links nothing but what it needs.
 sbin_PROGRAMS += xenapid

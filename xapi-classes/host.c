@@ -1,7 +1,6 @@
 /* host.c - the class host: what can be asked of the machine itself. */
 #include <time.h>
 #include "daemon/call.h"
-#include "daemon/certificate.h"
 #include "daemon/jsonrpc.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
@@ -188,16 +187,6 @@ struct value *host_get_management_interface(struct call *c)
             return value_string(NULL, pif->ref);
     }
     return call_fail(c, "HOST_HAS_NO_MANAGEMENT_IP", NULL);
-}
-
-struct value *host_get_server_certificate(struct call *c)
-{
-    g_autoptr(record) r = call_object(c, 0);
-    g_autofree char *pem = r ? certificate_pem() : NULL;
-
-    if (!r)
-        return NULL;
-    return pem ? value_string(NULL, pem) : call_fail(c, "CERTIFICATE_DOES_NOT_EXIST", "server", NULL);
 }
 
 /* The only value that can be set is the one that holds. */

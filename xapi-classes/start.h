@@ -24,6 +24,10 @@ void host_metrics_update(struct value *metrics); /* host.changed */
 const char *host_ref(void);
 const char *pool_ref(void);
 
+/* certificate.c: the record of the certificate that the https listeners show: in t, or in a transaction of its own. */
+void certificate_update(struct txn *t);
+void certificate_changed(void);
+
 /* storage_start.c: the drivers' SM records, the default SR of a new host, PBDs plugged again as tasks of their own. */
 void storage_start(void);
 void storage_backend_up(void);              /* a new backend process has nothing attached */
