@@ -21,6 +21,7 @@
 /* A front's wire. Requests hold it, so that an answer never goes to another front than the one that asked. */
 struct link {
     gint refs;
+    guint serial; /* 1 for the first */
     struct wire *wire;
     GHashTable *requests; /* id -> struct work, under the lock */
 };
@@ -50,8 +51,10 @@ static struct {
 
 static struct link *link_new(int fd)
 {
+    static guint serial; /* only the reading thread makes links */
     struct link *l = g_new0(struct link, 1);
     l->refs = 1;
+    l->serial = ++serial;
     l->wire = wire_new(fd);
     l->requests = g_hash_table_new(g_int64_hash, g_int64_equal);
     return l;
@@ -81,6 +84,12 @@ static struct link *link_get(void)
 }
 
 /* ---- what handlers call ---- */
+
+gboolean helper_front_is_there(guint front)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&helper.lock);
+    return helper.link ? helper.link->serial == front : front == 0;
+}
 
 void helper_notify(const char *method, struct value *params, const int *fds, int n_fds)
 {
@@ -268,6 +277,7 @@ static void on_request(struct link *l, struct wire_message *m)
     work->req.method = work->method;
     work->req.params = g_steal_pointer(&m->params);
     work->req.data = helper.options->data;
+    work->req.front = l->serial;
     memcpy(work->req.fds, m->fds, sizeof m->fds);
     work->req.n_fds = m->n_fds;
     m->n_fds = 0;

@@ -22,6 +22,7 @@ struct helper_request {
     int n_answer_fds;
     gint cancel; /* becomes 1 when the caller gave up: g_atomic_int_get */
     void *data;  /* the data of helper_options */
+    guint front; /* which front made it, for helper_front_is_there */
 };
 
 /* Runs on a thread of the pool and may block. Answers the result, heap or static, which is taken over; or NULL with
@@ -55,6 +56,8 @@ int helper_main(int argc, char **argv, const struct helper_options *o,
 
 /* To the front that is connected now; dropped when there is none. Any thread. */
 void helper_notify(const char *method, struct value *params, const int *fds, int n_fds);
+/* FALSE once that front (helper_request.front) has gone, for ever: what was kept for it nobody will ask for. */
+gboolean helper_front_is_there(guint front);
 /* How far the request is: 0 to 1. Small steps are not sent. */
 void helper_progress(struct helper_request *req, double fraction);
 

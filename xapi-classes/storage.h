@@ -47,6 +47,10 @@ void drafts_add(struct drafts *d, const char *sr_uuid, const char *uuid);
 gboolean drafts_begin(struct drafts *d, struct fault *f);
 /* Waits until what c committed is durable, with c's fault set when it is not; frees d. Blocks. */
 void drafts_end(struct call *c, struct drafts *d);
+/* The same without a call, once what was committed is durable: images that nothing refers to are removed. Ends d. */
+void drafts_drop(struct drafts *d);
+/* All of them stay, whatever refers to them. Ends d. */
+void drafts_keep(struct drafts *d);
 /* Of an attached SR: those whose work has ended without being able to remove them. Blocks. */
 void drafts_sweep(const char *sr_uuid);
 

@@ -188,15 +188,33 @@ static gboolean let_go(const char *uuid)
     return e != NULL;
 }
 
-void drafts_end(struct call *c, struct drafts *d)
+static void drafts_free(struct drafts *d)
 {
-    wait_until_durable(c);
-    for (guint i = 0; i < d->vdis->len; i++)
-        if (let_go(g_ptr_array_index(d->vdis, i)))
-            settle(g_ptr_array_index(d->srs, i), g_ptr_array_index(d->vdis, i));
     g_ptr_array_unref(d->vdis);
     g_ptr_array_unref(d->srs);
     g_free(d);
+}
+
+void drafts_drop(struct drafts *d)
+{
+    for (guint i = 0; i < d->vdis->len; i++)
+        if (let_go(g_ptr_array_index(d->vdis, i)))
+            settle(g_ptr_array_index(d->srs, i), g_ptr_array_index(d->vdis, i));
+    drafts_free(d);
+}
+
+void drafts_keep(struct drafts *d)
+{
+    for (guint i = 0; i < d->vdis->len; i++)
+        if (let_go(g_ptr_array_index(d->vdis, i)))
+            unlist(g_ptr_array_index(d->vdis, i));
+    drafts_free(d);
+}
+
+void drafts_end(struct call *c, struct drafts *d)
+{
+    wait_until_durable(c);
+    drafts_drop(d);
 }
 
 void drafts_sweep(const char *sr_uuid)

@@ -270,23 +270,37 @@ static gboolean write_records(struct import *m)
     return seq == 0 || store_wait(the_store(), seq, &m->t->fault);
 }
 
-static void drop_images(struct import *m)
+/* Images that were published belong to nobody before the records are there: listed, so that they go when this process
+ * dies in between. */
+static struct drafts *list_images(struct import *m)
 {
     GHashTableIter iter;
     void *data;
+    struct drafts *drafts = drafts_new();
     g_hash_table_iter_init(&iter, m->disks);
     while (g_hash_table_iter_next(&iter, NULL, &data))
-        if (((struct incoming *) data)->image)
-            image_remove(record_str(m->plan.sr, F_SR_uuid), ((struct incoming *) data)->uuid);
+        drafts_add(drafts, record_str(m->plan.sr, F_SR_uuid), ((struct incoming *) data)->uuid);
+    return drafts;
 }
 
-static void finish(struct import *m)
+static void end_work(struct import *m)
 {
     GHashTableIter iter;
     void *data;
     g_hash_table_iter_init(&iter, m->disks);
     while (g_hash_table_iter_next(&iter, NULL, &data))
         image_work_end(((struct incoming *) data)->uuid);
+}
+
+static void finish(struct import *m)
+{
+    struct drafts *drafts = list_images(m);
+    if (drafts_begin(drafts, &m->t->fault) && publish(m) && write_records(m)) {
+        drafts_keep(drafts);
+        end_work(m);
+    } else {
+        drafts_drop(drafts); /* and ends the work */
+    }
 }
 
 /* ---- requests ---- */
@@ -316,11 +330,12 @@ static void import(struct transfer *t, const struct record *sr)
     struct import m = {.t = t, .in = in, .disks = disks, .buffer = buffer};
     m.plan = (struct xva_plan){.sr = sr, .restore = transfer_flag(t, "restore"), .force = transfer_flag(t, "force")};
     gboolean done = read_tar(&m);
-    if (done && transfer_flag(t, "dry_run"))
-        t->result = value_empty_set();
-    else if (done && (!publish(&m) || !write_records(&m)))
-        drop_images(&m);
-    finish(&m);
+    if (done && !transfer_flag(t, "dry_run")) {
+        finish(&m);
+    } else {
+        t->result = done ? value_empty_set() : NULL;
+        end_work(&m);
+    }
     g_hash_table_remove_all(disks);
     xva_ova_free(m.plan.ova);
 }

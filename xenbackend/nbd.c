@@ -240,14 +240,28 @@ gboolean nbd_wait(struct nbd *n, int timeout_ms, struct fault *f)
     return n->status == 0 || fault_of_end(n, f);
 }
 
-void nbd_free(struct nbd *n)
+gboolean nbd_has_ended(struct nbd *n, int timeout_ms)
 {
-    if (n == NULL)
-        return;
+    gint64 until = g_get_monotonic_time() + (gint64) timeout_ms * G_TIME_SPAN_MILLISECOND;
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&n->lock);
+    while (!n->ended && g_cond_wait_until(&n->changed, &n->lock, until))
+        continue;
+    return n->ended;
+}
+
+void nbd_kill(struct nbd *n)
+{
     g_mutex_lock(&n->lock);
     if (n->pid > 0)
         kill(n->pid, SIGKILL);
     g_mutex_unlock(&n->lock);
+}
+
+void nbd_free(struct nbd *n)
+{
+    if (n == NULL)
+        return;
+    nbd_kill(n);
     g_thread_join(n->thread);
     g_mutex_clear(&n->lock);
     g_cond_clear(&n->changed);

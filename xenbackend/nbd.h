@@ -7,12 +7,17 @@
 struct nbd;
 
 /* Serves the image file at path (format "raw" or "qcow2"). *fd is a connected socket on which the server has greeted;
- * when it is closed (all copies of it), the server writes back what it holds and ends. NULL with f set:
+ * when it is closed (all copies of it), the server writes back what it holds and ends; but it waits for ever for a
+ * client that has gone before NBD's handshake was over. NULL with f set:
  * SR_BACKEND_FAILURE with the tool's words. Blocks for the start; any thread. */
 struct nbd *nbd_start(const char *path, const char *format, gboolean writable, int *fd, struct fault *f);
 /* Waits for its end, at most that long (-1: for ever): TRUE when it ended, and well; FALSE with f set. Only one thread
  * at a time. */
 gboolean nbd_wait(struct nbd *n, int timeout_ms, struct fault *f);
+/* Whether it has ended, after at most that long. Any thread. */
+gboolean nbd_has_ended(struct nbd *n, int timeout_ms);
+/* Ends it at once, whatever it still had to write; nbd_wait tells when it has gone. Any thread. */
+void nbd_kill(struct nbd *n);
 /* Kills it when it has not ended. NULL is allowed. */
 void nbd_free(struct nbd *n);
 

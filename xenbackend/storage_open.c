@@ -9,10 +9,13 @@
 
 #define END_MS   (10 * 60 * 1000)          /* for the server to write back what it holds */
 #define GRACE_US (60 * G_TIME_SPAN_SECOND) /* after which new content that nobody publishes is dropped */
+#define LOOK_MS  200                       /* how often it is looked whether its front is still there */
 
 /* An image that is open. Its own thread sees to its end, because the front may vanish at any time. */
 struct opened {
     gint refs; /* under the lock */
+    guint front;
+    gboolean writable;
     char id[STORAGE_UUID_LEN + 1];
     struct storage_sr *sr;
     struct nbd *nbd;
@@ -43,20 +46,31 @@ static void opened_unref(struct opened *o)
     g_free(o);
 }
 
+/* Its front has gone and nobody is publishing it. */
+static gboolean is_orphan(struct opened *o)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&open_images.lock);
+    return !helper_front_is_there(o->front) && (!o->writable || g_hash_table_contains(open_images.staged, o->id));
+}
+
 static void *attend(void *data)
 {
     struct opened *o = data;
     struct fault f = FAULT_INIT;
-    gboolean well = nbd_wait(o->nbd, -1, &f); /* transfers take as long as their clients want */
+    while (!nbd_has_ended(o->nbd, LOOK_MS)) /* transfers take as long as their clients want */
+        if (is_orphan(o))
+            nbd_kill(o->nbd);
+    gboolean well = nbd_wait(o->nbd, 0, &f);
     g_mutex_lock(&open_images.lock);
     o->ended = TRUE;
     o->failed = !well;
     fault_move(&o->fault, &f);
     g_cond_broadcast(&open_images.changed);
     gint64 until = g_get_monotonic_time() + GRACE_US;
-    while (o->stage != NULL && g_hash_table_contains(open_images.staged, o->id) &&
-           g_cond_wait_until(&open_images.changed, &open_images.lock, until))
-        continue;
+    while (o->stage != NULL && g_hash_table_contains(open_images.staged, o->id) && helper_front_is_there(o->front) &&
+           g_get_monotonic_time() < until)
+        g_cond_wait_until(&open_images.changed, &open_images.lock,
+                          g_get_monotonic_time() + LOOK_MS * G_TIME_SPAN_MILLISECOND);
     if (g_hash_table_remove(open_images.staged, o->id))
         o->refs--;
     g_mutex_unlock(&open_images.lock);
@@ -71,6 +85,8 @@ static struct value *serve(struct helper_request *req, struct storage_sr *sr, vo
     struct opened *o = g_new0(struct opened, 1);
     int fd = -1;
     o->refs = 1;
+    o->front = req->front;
+    o->writable = stage != NULL;
     o->sr = sr;
     o->stage = stage;
     storage_uuid_new(o->id);
@@ -181,6 +197,7 @@ struct value *storage_vdi_unstage(struct helper_request *req, struct fault *f)
     struct fault ignored = FAULT_INIT;
     if (o == NULL)
         return NULL;
+    nbd_kill(o->nbd); /* what it still has to write is thrown away */
     wait_end(o, req, &ignored);
     fault_clear(&ignored);
     g_mutex_lock(&open_images.lock);

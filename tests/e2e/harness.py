@@ -73,10 +73,12 @@ def pam_matrix():
 
 
 def is_alive(pid):
-    """Also False for a process that has ended and that nobody has waited for."""
+    """Also False for a process that has ended and that nobody has waited for; not before its last thread, which closes
+    its files."""
     try:
         with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+            ended = f.read().rpartition(")")[2].split()[0] in "ZX"
+        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
 
