@@ -19,6 +19,7 @@ handler_fn vdi_create, vdi_destroy;
 handler_fn vmss_create, vmss_destroy;
 handler_fn vm_appliance_destroy;
 handler_fn pbd_create, pbd_destroy;
+handler_fn cpu_pool_create, cpu_pool_destroy;
 
 handler_fn subject_create;
 handler_fn subject_destroy;
@@ -39,6 +40,7 @@ all_fn role_all;
 handler_fn vm_set_is_a_template;
 handler_fn vbd_set_userdevice;
 handler_fn network_set_MTU;
+handler_fn cpu_pool_set_name_label, cpu_pool_set_ncpu, cpu_pool_add_proposed_CPUs, cpu_pool_remove_proposed_CPUs;
 
 /* DERIVE: see operation.h. */
 

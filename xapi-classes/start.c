@@ -69,7 +69,7 @@ void classes_notify(const char *method, struct value *params, G_GNUC_UNUSED void
         host_metrics_update(params);
     else if (strcmp(method, "sr.changed") == 0)
         storage_changed(params);
-    else if (g_str_has_prefix(method, "domain."))
+    else if (g_str_has_prefix(method, "domain.") || g_str_has_prefix(method, "pool."))
         world_notify(method, params);
     else
         g_debug("unknown notification of the backend: %s", method);

@@ -18,7 +18,7 @@ static void tell_progress(double fraction, void *data)
 /* The backend names objects by uuid, clients by reference. */
 static char *as_reference(const char *param)
 {
-    static const enum class_id classes[] = {CLASS_VM, CLASS_VBD, CLASS_VIF, CLASS_VDI, CLASS_SR};
+    static const enum class_id classes[] = {CLASS_VM, CLASS_VBD, CLASS_VIF, CLASS_VDI, CLASS_SR, CLASS_cpu_pool};
     if (!uuid_is_valid(param))
         return g_strdup(param);
     for (gsize i = 0; i < G_N_ELEMENTS(classes); i++) {

@@ -1,5 +1,6 @@
 /* vm_autostart.c - VMs that are to be started together with their host. */
 #include "daemon/task.h"
+#include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/operation.h"
 #include "xapi-classes/vm.h"
 #include "xapi-classes/world.h"
@@ -71,6 +72,7 @@ void world_autostart(void)
 {
     if (!host_has_booted())
         return;
+    cpu_pools_autostart();
     g_autoptr(GPtrArray) vms = store_all(the_store(), CLASS_VM);
     g_ptr_array_sort(vms, by_order);
     for (guint i = 0; i < vms->len; i++) {

@@ -1,4 +1,5 @@
 /* vm_config.c - a VM and its devices as the backend wants them described (docs/backend-protocol.md). */
+#include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/vm.h"
 
 #include <string.h>
@@ -180,6 +181,16 @@ static void put_size(struct value_builder *b, const struct record *vm)
     put_int(b, "memory_target", target > 0 ? MIN(target, static_max) : static_max);
 }
 
+/* What is wrong with it was said before; if it has just gone the host's first one does. */
+static void put_pool(struct value_builder *b, const struct record *vm)
+{
+    struct fault f = FAULT_INIT;
+    g_autoptr(record) pool = NULL;
+    if (cpu_pool_of_start(vm, &pool, &f) && pool != NULL)
+        put_field(b, "cpu_pool", pool, F_cpu_pool_uuid);
+    fault_clear(&f);
+}
+
 struct value *vm_config(const struct record *vm, const struct value *consoles, gboolean paused)
 {
     struct value_builder b;
@@ -189,6 +200,7 @@ struct value *vm_config(const struct record *vm, const struct value *consoles, g
     put_size(&b, vm);
     put_boot(&b, vm);
     vm_put_scheduling(&b, vm);
+    put_pool(&b, vm);
     put_field(&b, "on_poweroff", vm, F_VM_actions_after_shutdown);
     put_field(&b, "on_reboot", vm, F_VM_actions_after_reboot);
     put_field(&b, "on_crash", vm, F_VM_actions_after_crash);

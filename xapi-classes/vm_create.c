@@ -1,4 +1,5 @@
 /* vm_create.c - VM.create and VM.destroy. */
+#include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/operation.h"
 #include "xapi-classes/vm.h"
@@ -140,6 +141,7 @@ void vm_destroy_record(struct txn *t, const struct record *vm)
     destroy_one(t, record_str(vm, F_VM_metrics), CLASS_VM_metrics);
     destroy_one(t, record_str(vm, F_VM_guest_metrics), CLASS_VM_guest_metrics);
     forget_links(t, vm);
+    cpu_pool_leave(t, vm->ref);
     txn_destroy(t, CLASS_VM, vm->ref);
 }
 

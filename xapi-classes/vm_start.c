@@ -1,4 +1,5 @@
 /* vm_start.c - VM.start, start_on and the reboots, and what they have in common with a resume. */
+#include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/vm.h"
@@ -27,6 +28,12 @@ static gboolean check_networks(struct txn *t, const struct record *vm, struct fa
     return TRUE;
 }
 
+static gboolean check_cpu_pool(const struct record *vm, struct fault *f)
+{
+    g_autoptr(record) pool = NULL;
+    return cpu_pool_of_start(vm, &pool, f);
+}
+
 gboolean vm_check_bootable(struct txn *t, const struct record *vm, const char *host, struct fault *f)
 {
     gint64 vcpus = record_int(vm, F_VM_VCPUs_at_startup);
@@ -36,7 +43,7 @@ gboolean vm_check_bootable(struct txn *t, const struct record *vm, const char *h
         return fault_set(f, "VM_MEMORY_SIZE_TOO_LOW", vm->ref, NULL);
     return vm_check_memory(record_int(vm, F_VM_memory_static_min), record_int(vm, F_VM_memory_dynamic_min),
                            record_int(vm, F_VM_memory_dynamic_max), record_int(vm, F_VM_memory_static_max), f) &&
-           check_host(t, host, f) && check_networks(t, vm, f);
+           check_host(t, host, f) && check_networks(t, vm, f) && check_cpu_pool(vm, f);
 }
 
 /* ---- one attempt ---- */

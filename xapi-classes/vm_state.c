@@ -1,4 +1,5 @@
 /* vm_state.c - the records of a VM, its devices and metrics as its power state changes. */
+#include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/vm.h"
 
@@ -146,6 +147,7 @@ void vm_set_running(struct txn *t, const char *ref, const struct value *state, c
     gint64 domid = value_as_int(value_get(state, "domid"));
     gboolean paused = strcmp(value_get_str(state, "power", ""), "paused") == 0;
     const char *host = host_ref();
+    cpu_pool_place(t, ref, state, record_int(vm, F_VM_domid) != domid);
     if (record_int(vm, F_VM_domid) != domid) {
         set_booted(t, ref, vm, host);
         consoles_close(t, ref);
@@ -174,6 +176,7 @@ static void set_nowhere(struct txn *t, const char *ref, const char *power_state)
     txn_set_str(t, CLASS_VM, ref, F_VM_resident_on, NULL_REF);
     txn_set_str(t, CLASS_VM, ref, F_VM_scheduled_to_be_resident_on, NULL_REF);
     consoles_close(t, ref);
+    cpu_pool_leave(t, ref);
     metrics_stopped(t, ref);
     guest_metrics_stopped(t, vm);
 }

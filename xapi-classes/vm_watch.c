@@ -1,6 +1,7 @@
 /* vm_watch.c - what runs against what the records say: news of domains are followed, held back while work on the VM is
  * under way, and compared as a whole after a restart. */
 #include "daemon/task.h"
+#include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/vm.h"
 #include "xapi-classes/vm_foreign.h"
 #include "xapi-classes/vm_stop.h"
@@ -259,6 +260,7 @@ gboolean world_reconcile(void)
     g_autoptr(value) answer = ask_domains(NULL);
     if (answer == NULL)
         return FALSE;
+    cpu_pools_reconcile(value_get(answer, "domains"));
     g_autoptr(GHashTable) states = states_by_uuid(answer);
     g_autoptr(GPtrArray) vms = store_all(the_store(), CLASS_VM);
     for (guint i = 0; i < vms->len; i++) {

@@ -11,6 +11,7 @@ static const struct {
     {"domain.gone", world_domain_gone},
     {"domain.guest", world_domain_guest},
     {"domain.usage", world_domain_usage},
+    {"pool.changed", world_pool_changed},
 };
 
 void world_notify(const char *method, struct value *params)

@@ -15,6 +15,6 @@ void world_autostart(void);
 
 /* Handlers of notifications, each in its class's file. */
 typedef void world_fn(struct value *params);
-world_fn world_domain_changed, world_domain_gone, world_domain_guest, world_domain_usage;
+world_fn world_domain_changed, world_domain_gone, world_domain_guest, world_domain_usage, world_pool_changed;
 
 #endif

@@ -32,7 +32,7 @@ xenapid_sim_SOURCES = \
 	xenbackend/sim_host.c \
 	xenbackend/sim_domain.c \
 	xenbackend/sim_power.c \
-	xenbackend/sim_tune.c \
+	xenbackend/sim_tune.c xenbackend/sim_pool.c \
 	xenbackend/sim_device.c xenbackend/sim_disk.c \
 	xenbackend/sim_guest.c \
 	xenbackend/sim_console.c \
@@ -65,7 +65,7 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen_metrics.c \
 	xenbackend/xen_recover.c \
 	xenbackend/xen_host.c \
-	xenbackend/xen_cpu.c \
+	xenbackend/xen_cpu.c xenbackend/xen_cpupool.c \
 	xenbackend/xen_net.c
 xenapid_xen_CFLAGS = $(AM_CFLAGS) $(XEN_CFLAGS)
 xenapid_xen_LDADD = libstorage.a $(BASE_LIBS) $(XEN_LIBS)

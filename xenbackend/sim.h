@@ -38,6 +38,7 @@ struct sim_domain {
     int vcpus;
     gint64 weight, cap;
     struct value *affinity; /* NULL: any */
+    gint64 pool;            /* the id of its CPU pool */
     gint64 start_time;      /* microseconds since 1970 */
     double cpu_time;        /* seconds, up to cpu_stamp */
     gint64 cpu_stamp;
@@ -139,6 +140,16 @@ sim_fn sim_pause, sim_unpause, sim_shutdown, sim_reboot, sim_suspend, sim_resume
 /* ---- sim_tune.c: memory, vCPUs, scheduler, keys, metrics ---- */
 
 sim_fn sim_set_memory_target, sim_set_vcpus, sim_set_scheduler, sim_sysrq, sim_trigger, sim_domain_metrics;
+
+/* ---- sim_pool.c: pools of processors ---- */
+
+/* Makes the first pool, and those that were kept (sim_pools of an earlier process, or NULL). Once, at the beginning. */
+void sim_pools_init(struct value *kept);
+struct value *sim_pools(void);
+const char *sim_pool_uuid(gint64 id);
+/* Puts d into the pool of this uuid, or into the first one. */
+gboolean sim_pool_enter(struct sim_domain *d, const char *uuid, struct fault *f);
+sim_fn sim_pool_list, sim_pool_create, sim_pool_destroy, sim_pool_add_cpu, sim_pool_remove_cpu, sim_set_pool;
 
 /* ---- sim_device.c ---- */
 

@@ -121,6 +121,7 @@ struct value *sim_domain_state(struct sim_domain *d)
     value_builder_put(&b, "vbds", keys_of(d->vbds));
     value_builder_put(&b, "vifs", keys_of(d->vifs));
     value_builder_put(&b, "console", value_builder_end(&console));
+    value_builder_put_string(&b, "cpu_pool", sim_pool_uuid(d->pool));
     return value_builder_end(&b);
 }
 
@@ -332,7 +333,7 @@ struct value *sim_build(struct sim_op *op, struct value *config, int ms, struct 
     }
     if (replaces != NULL)
         sim_remove(replaces, reason);
-    if (!check_memory(d, f))
+    if (!sim_pool_enter(d, value_get_str(config, "cpu_pool", ""), f) || !check_memory(d, f))
         return NULL;
     /* From here on the memory and the name are taken. */
     g_hash_table_replace(sim.domains, d->uuid, sim_domain_ref(d));

@@ -20,7 +20,8 @@
 static struct {
     char *path;
     int fd;
-    gsize size, whole; /* bytes now, and when it was last written anew */
+    gsize size, whole;   /* bytes now, and when it was last written anew */
+    struct value *pools; /* as they were read */
 } file = {.fd = -1};
 
 static const char *const powers[] = {"starting", "running", "paused", "shutdown", "crashed"};
@@ -58,6 +59,7 @@ static char *domain_line(const struct sim_domain *d)
         put_int(&b, "cap", d->cap);
         if (d->affinity != NULL)
             value_builder_put(&b, "affinity", value_ref(d->affinity));
+        put_int(&b, "cpu_pool", d->pool);
         put_int(&b, "start_time", d->start_time);
         value_builder_put(&b, "cpu_time", value_float(NULL, d->cpu_time));
         put_int(&b, "cpu_stamp", d->cpu_stamp);
@@ -100,6 +102,7 @@ static void load_domain(struct value *v)
     d->cap = sim_int(v, "cap", 0);
     value_unref(d->affinity);
     d->affinity = value_get(v, "affinity") != NULL ? value_ref(value_get(v, "affinity")) : NULL;
+    d->pool = sim_int(v, "cpu_pool", 0);
     d->start_time = sim_int(v, "start_time", 0);
     d->cpu_time = value_as_float(value_get(v, "cpu_time"));
     d->cpu_stamp = sim_int(v, "cpu_stamp", d->start_time);
@@ -126,6 +129,7 @@ static char *host_line(void)
     put_int(&b, "boot_time", sim.boot_time);
     put_int(&b, "extra_memory", sim.extra_memory);
     put_int(&b, "next_domid", sim.next_domid);
+    value_builder_put(&b, "pools", sim_pools());
     g_autoptr(value) v = value_builder_end(&b);
     return json_text(v);
 }
@@ -147,6 +151,8 @@ static gboolean load_line(char *line, gboolean first)
         return FALSE;
     sim.boot_time = sim_int(v, "boot_time", sim.boot_time);
     sim.extra_memory = sim_int(v, "extra_memory", 0);
+    value_unref(file.pools);
+    file.pools = value_get(v, "pools") != NULL ? value_ref(value_get(v, "pools")) : NULL;
     sim.next_domid = MAX(sim.next_domid, (int) sim_int(v, "next_domid", 1));
     return TRUE;
 }
@@ -216,6 +222,8 @@ gboolean sim_state_open(const char *runtime_dir)
     file.path = g_build_filename(runtime_dir, NAME, NULL);
     sim.boot_time = g_get_real_time();
     load();
+    sim_pools_init(file.pools);
+    g_clear_pointer(&file.pools, value_unref);
     return write_anew();
 }
 

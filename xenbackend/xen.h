@@ -227,6 +227,16 @@ gboolean xen_ask_to_stop(struct xen_op *op, const struct xen_domain *d, const ch
 /* One affinity for each virtual processor: sets of processors. */
 gboolean xen_affinity_fill(struct xen_op *op, struct value *cpus, libxl_bitmap *map, struct fault *f);
 
+/* ---- xen_cpupool.c: pools of processors ---- */
+
+helper_fn xen_pool_list, xen_pool_create, xen_pool_destroy, xen_pool_add_cpu, xen_pool_remove_cpu, xen_domain_set_pool;
+/* The uuid of the pool that Xen knows by this number. */
+void xen_pool_uuid(guint32 id, char uuid[UUID_TEXT_SIZE]);
+/* Fills *info, which the caller disposes of in any case; FALSE with f set when there is no such pool. */
+gboolean xen_pool_find(struct xen_op *op, const char *uuid, libxl_cpupoolinfo *info, struct fault *f);
+/* Tells the front when others have changed pools since it was told last. */
+void xen_pools_tell(void);
+
 /* ---- xen_recover.c ---- */
 
 /* Puts right what a helper that was killed left half done. Before the first request. */

@@ -125,6 +125,19 @@ static void fill_create_info(struct xen_op *op, struct value *config, libxl_doma
     c->platformdata = platform_keys(config);
 }
 
+/* The pool to start in; the first one where none is named. */
+static gboolean fill_pool(struct xen_op *op, struct value *config, libxl_domain_create_info *c, struct fault *f)
+{
+    const char *uuid = value_get_str(config, "cpu_pool", "");
+    libxl_cpupoolinfo info;
+    if (*uuid == '\0')
+        return TRUE;
+    gboolean found = xen_pool_find(op, uuid, &info, f);
+    c->poolid = found ? info.poolid : 0;
+    libxl_cpupoolinfo_dispose(&info);
+    return found;
+}
+
 static void fill_memory(struct value *config, libxl_domain_build_info *b)
 {
     gint64 max = value_as_int(value_get(config, "memory_static_max"));
@@ -326,6 +339,7 @@ gboolean xen_config_fill(struct xen_op *op, struct value *config, gboolean boots
     fill_memory(config, &c->b_info);
     fill_screen(config, c);
     gboolean hvm = c->c_info.type == LIBXL_DOMAIN_TYPE_HVM;
-    return fill_vcpus(op, config, &c->b_info, f) && (!boots || xen_boot_fill(config, &c->b_info, f)) &&
-           (!hvm || fill_hvm(config, &c->b_info, f)) && fill_disks(config, hvm, c, f) && fill_nics(config, hvm, c, f);
+    return fill_pool(op, config, &c->c_info, f) && fill_vcpus(op, config, &c->b_info, f) &&
+           (!boots || xen_boot_fill(config, &c->b_info, f)) && (!hvm || fill_hvm(config, &c->b_info, f)) &&
+           fill_disks(config, hvm, c, f) && fill_nics(config, hvm, c, f);
 }

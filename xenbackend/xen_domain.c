@@ -233,9 +233,11 @@ static void put_measured(struct value_builder *b, const struct xen_domain *d)
 struct value *xen_state(const struct xen_domain *d, gboolean all)
 {
     struct value_builder b;
+    char pool[UUID_TEXT_SIZE];
     g_autofree char *name = name_of(d);
     const char *type = xen_type(d);
     gint64 target = xen_read_int(-1, "/local/domain/%d/memory/target", d->domid);
+    xen_pool_uuid(d->info.cpupool, pool);
     value_builder_map(&b, NULL, 16);
     value_builder_put(&b, "domid", value_int(NULL, d->domid));
     value_builder_put_string(&b, "uuid", d->uuid);
@@ -250,6 +252,7 @@ struct value *xen_state(const struct xen_domain *d, gboolean all)
     value_builder_put(&b, "vbds", attached_disks(d->domid));
     value_builder_put(&b, "vifs", attached_interfaces(d->domid));
     value_builder_put(&b, "console", consoles(d->domid, strcmp(type, "hvm") == 0));
+    value_builder_put_string(&b, "cpu_pool", pool);
     if (all)
         put_measured(&b, d);
     return value_builder_end(&b);

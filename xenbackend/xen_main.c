@@ -39,6 +39,12 @@ static const struct helper_method methods[] = {
     {"domain.vif_plug", xen_vif_plug},
     {"domain.vif_unplug", xen_vif_unplug},
     {"domain.vif_update", xen_vif_update},
+    {"domain.set_pool", xen_domain_set_pool},
+    {"pool.list", xen_pool_list},
+    {"pool.create", xen_pool_create},
+    {"pool.destroy", xen_pool_destroy},
+    {"pool.add_cpu", xen_pool_add_cpu},
+    {"pool.remove_cpu", xen_pool_remove_cpu},
 };
 
 static void connected(void *data G_GNUC_UNUSED)

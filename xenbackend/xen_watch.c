@@ -24,6 +24,7 @@ struct watched {
     struct value *guest;
     gint64 guest_told;
     guint32 flags; /* the hypervisor's, when last seen */
+    guint32 pool;
     gboolean look, look_guest;
 };
 
@@ -149,8 +150,11 @@ static void tell_state(struct watched *w)
     }
     w->reason = d.reason;
     w->flags = d.info.flags;
+    w->pool = d.info.cpupool;
     if (xen_is_building(w->domid))
         return;
+    if (w->pool != 0)
+        xen_pools_tell(); /* first what the state speaks of */
     g_autoptr(value) state = xen_state(&d, FALSE);
     if (w->state != NULL && value_equal(state, w->state))
         return;
@@ -256,7 +260,7 @@ static void read_list(void)
         if (w == NULL && d->power != XEN_DYING) {
             meet(d);
             changed = TRUE;
-        } else if (w != NULL && ((w->flags ^ d->info.flags) & telling) != 0) {
+        } else if (w != NULL && (((w->flags ^ d->info.flags) & telling) != 0 || w->pool != d->info.cpupool)) {
             w->look = TRUE;
         }
     }
@@ -396,7 +400,8 @@ static void *watch_thread(void *data G_GNUC_UNUSED)
         if (g_get_monotonic_time() >= usage_due) {
             check_xenstore();
             xen_usage_tell();
-            watch.list = TRUE; /* a pause by another toolstack is said by nobody */
+            xen_pools_tell();
+            watch.list = TRUE; /* a pause or a move by another toolstack is said by nobody */
             usage_due = g_get_monotonic_time() + USAGE_PERIOD;
         }
         if (watch.list)

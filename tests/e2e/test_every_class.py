@@ -336,6 +336,8 @@ class Writing(World):
         for class_, field, name, ref in self.writable():
             if name != "add_" + field["name"] or field["type"] != "string set":
                 continue
+            if class_["name"] == "cpu_pool":  # numbers only, and not while it is activated: test_cpu_pools
+                continue
             add, remove = (f'{class_["name"]}.{p}_{field["name"]}' for p in ("add", "remove"))
             for _ in (1, 2):
                 self.call(add, ref, "an element")

@@ -1,4 +1,5 @@
 """What the tests on real Xen have in common: guests, and waiting for them."""
+import time
 import unittest
 
 from client import NULL, Console, Session
@@ -36,6 +37,19 @@ class Case(unittest.TestCase):
         if self.state(ref) != "Halted":
             self.call("VM.hard_shutdown", ref)
         self.call("VM.destroy", ref)
+
+    def log_in_again(self, patience=120):
+        """After the daemon has been away."""
+        self.s.proxy("close")()
+        end = time.time() + patience
+        while True:
+            try:
+                type(self).s = Session()
+                return
+            except OSError:
+                if time.time() > end:
+                    raise
+                time.sleep(0.5)
 
     def state(self, ref):
         return self.call("VM.get_power_state", ref)

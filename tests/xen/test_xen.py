@@ -6,6 +6,7 @@ import again
 from case import GUEST, MIB, Case
 from client import Failure, dom0
 from test_devices import Consoles, Disks, Interfaces, Screens, Tuning  # noqa: F401
+from test_pools import Pools  # noqa: F401
 from test_reboot import Reboot  # noqa: F401
 
 
