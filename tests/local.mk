@@ -40,6 +40,9 @@ tests_unit_test_journal_SOURCES = tests/unit/test-journal.c
 tests_unit_test_journal_LDADD = $(front_libs)
 tests_e2e_crash_store_SOURCES = tests/e2e/crash-store.c
 tests_e2e_crash_store_LDADD = $(front_libs)
+check_PROGRAMS += tests/e2e/filter-script
+tests_e2e_filter_script_SOURCES = tests/e2e/filter-script.c xenbackend/filter.c xenbackend/filter.h
+tests_e2e_filter_script_LDADD = $(BASE_LIBS)
 check_PROGRAMS += tests/unit/test-session tests/unit/test-login tests/unit/test-roles
 auth_fixture = tests/unit/auth-fixture.c tests/unit/auth-fixture.h tests/unit/tsan-glib.c
 tests_unit_test_session_SOURCES = tests/unit/test-session.c $(auth_fixture)
@@ -94,6 +97,6 @@ tests_toys_toy_process_LDADD = $(BASE_LIBS)
 
 # What make check and ./test run beside the programs.
 CLEANFILES += $(EXTRA_PROGRAMS)
-EXTRA_DIST += tests/tsan.supp tests/run-all tests/packages.sh tests/e2e tests/clients tests/xen
+EXTRA_DIST += tests/tsan.supp tests/run-all tests/packages.sh tests/e2e tests/clients tests/both tests/xen
 dist-hook:
 	find $(distdir)/tests '(' -name __pycache__ -o -name node_modules -o -name '*.o' -o -name .dirstamp -o -name .deps ')' -prune -exec rm -rf '{}' +

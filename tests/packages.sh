@@ -3,7 +3,8 @@ BUILD_PACKAGES="gcc make autoconf automake pkg-config libc6-dev libglib2.0-dev l
     libgnutls28-dev libsqlite3-dev libpam0g-dev libsystemd-dev zlib1g-dev libzstd-dev libnbd-dev qemu-utils"
 # The demo's and the tests' logins go through PAM with pam_matrix, of libpam-wrapper.
 RUN_PACKAGES="libpam-wrapper openssl"
-TEST_PACKAGES="python3 procps curl ruby ruby-xmlrpc python3-os-xenapi nodejs npm sqlite3 gnutls-bin libnbd-bin libjansson-dev man-db mandoc"
+TEST_PACKAGES="python3 procps curl ruby ruby-xmlrpc python3-os-xenapi nodejs npm sqlite3 gnutls-bin libnbd-bin libjansson-dev man-db mandoc nftables
+    iproute2"
 CHECK_PACKAGES="libxen-dev clang clang-format libclang-rt-14-dev llvm libxmlrpc-core-c3-dev systemd"
 
 # Installs those of its arguments that are missing, as root or through sudo.

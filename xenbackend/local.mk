@@ -66,6 +66,7 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen_recover.c \
 	xenbackend/xen_host.c \
 	xenbackend/xen_cpu.c xenbackend/xen_cpupool.c \
-	xenbackend/xen_net.c
+	xenbackend/xen_net.c \
+	xenbackend/xen_filter.c xenbackend/filter.c xenbackend/filter.h
 xenapid_xen_CFLAGS = $(AM_CFLAGS) $(XEN_CFLAGS)
 xenapid_xen_LDADD = libstorage.a $(BASE_LIBS) $(XEN_LIBS)

@@ -166,8 +166,6 @@ gboolean xen_boot_fill(struct value *config, libxl_domain_build_info *b, struct 
 /* Device descriptions as libxl wants them; the caller disposes of them. */
 gboolean xen_disk_fill(struct value *vbd, gboolean hvm, libxl_device_disk *disk, struct fault *f);
 gboolean xen_nic_fill(struct value *vif, gboolean hvm, libxl_device_nic *nic, struct fault *f);
-/* The attached interface as its locking mode says. */
-gboolean xen_nic_lock(int domid, struct value *vif, struct fault *f);
 /* Empty drives of other guests than HVM are only noted: they have no device without a medium. */
 gboolean xen_disk_is_device(struct value *vbd, gboolean hvm);
 /* "xvda" from the description; the caller frees. */
@@ -176,6 +174,24 @@ char *xen_disk_device(struct value *vbd);
 char *xen_disk_note(struct value *vbd);
 gboolean xen_drives_empty(struct xen_op *op, struct value *config, guint32 domid, struct fault *f);
 helper_fn xen_vbd_plug, xen_vbd_unplug, xen_vbd_insert, xen_vbd_eject, xen_vif_plug, xen_vif_unplug, xen_vif_update;
+
+/* ---- xen_filter.c: what guests may send and receive ---- */
+
+/* The interface is to be down. */
+gboolean xen_nic_is_disabled(const struct value *vif);
+/* What may pass the interface, which need not be there yet: rules where it is locked, none otherwise. FALSE with f set,
+ * and no rule changed, where that cannot be: OPERATION_NOT_ALLOWED [text]. */
+gboolean xen_nic_filter(int domid, struct value *vif, struct fault *f);
+/* Takes the attached interface up, or down where it is disabled. */
+gboolean xen_nic_lock(int domid, struct value *vif, struct fault *f);
+/* Puts the attached interface on its bridge, if it is on another one. */
+gboolean xen_nic_move(int domid, struct value *vif, struct fault *f);
+/* Removes the rules of an interface, of all interfaces of a domain; the last at once, or soon on another thread. */
+void xen_filter_remove(int domid, int devid);
+void xen_filter_forget(int domid);
+void xen_filter_forget_later(int domid);
+/* Finds out which rules there are, and removes those of domains that are gone. Before the first request. */
+void xen_filter_recover(void);
 
 /* ---- xen_model.c ---- */
 

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "xenbackend/run.h"
 #include "xenbackend/storage.h"
 
 #define UNPLUG_TIMEOUT_S  40
@@ -366,24 +365,6 @@ static gboolean add_nic(struct xen_op *op, const struct xen_domain *d, struct va
     return done;
 }
 
-struct value *xen_vif_plug(struct helper_request *req, struct fault *f)
-{
-    struct value *vif = value_get(req->params, "vif");
-    const char *device = value_get_str(vif, "device", "0");
-    g_auto(xen_op) op = XEN_OP_INIT;
-    struct xen_domain d;
-    if (!xen_find(req->params, XEN_ALIVE, &d, f) || !device_is_free(d.domid, "vif", uuid_of(vif), device, f) ||
-        !xen_op_begin(&op, req, f))
-        return NULL;
-    set_note(d.domid, "vif", uuid_of(vif), device);
-    if (!add_nic(&op, &d, vif, f) || !xen_nic_lock(d.domid, vif, f)) {
-        set_note(d.domid, "vif", uuid_of(vif), NULL);
-        return NULL;
-    }
-    xen_watch_tell(d.domid);
-    return value_empty_map();
-}
-
 static gboolean remove_nic(struct xen_op *op, const struct xen_domain *d, int devid, gboolean force, const char *uuid,
                            struct fault *f)
 {
@@ -401,6 +382,30 @@ static gboolean remove_nic(struct xen_op *op, const struct xen_domain *d, int de
     return rc == 0 || detach_fault(op, rc, d->domid, "VIF", devid, uuid, f);
 }
 
+/* Its rules first: not one frame passes before they hold. */
+struct value *xen_vif_plug(struct helper_request *req, struct fault *f)
+{
+    struct value *vif = value_get(req->params, "vif");
+    const char *device = value_get_str(vif, "device", "0");
+    int devid = (int) g_ascii_strtoll(device, NULL, 10);
+    g_auto(xen_op) op = XEN_OP_INIT;
+    struct xen_domain d;
+    if (!xen_find(req->params, XEN_ALIVE, &d, f) || !device_is_free(d.domid, "vif", uuid_of(vif), device, f) ||
+        !xen_op_begin(&op, req, f))
+        return NULL;
+    set_note(d.domid, "vif", uuid_of(vif), device);
+    gboolean there = xen_nic_filter(d.domid, vif, f) && add_nic(&op, &d, vif, f);
+    if (!there || !xen_nic_lock(d.domid, vif, f)) {
+        if (there)
+            remove_nic(&op, &d, devid, TRUE, uuid_of(vif), NULL);
+        xen_filter_remove(d.domid, devid);
+        set_note(d.domid, "vif", uuid_of(vif), NULL);
+        return NULL;
+    }
+    xen_watch_tell(d.domid);
+    return value_empty_map();
+}
+
 struct value *xen_vif_unplug(struct helper_request *req, struct fault *f)
 {
     struct value *vif = value_get(req->params, "vif");
@@ -414,21 +419,12 @@ struct value *xen_vif_unplug(struct helper_request *req, struct fault *f)
         fault_set(f, "DEVICE_ALREADY_DETACHED", uuid_of(vif), NULL);
         return NULL;
     }
-    if (!xen_op_begin(&op, req, f) ||
-        !remove_nic(&op, &d, (int) g_ascii_strtoll(note, NULL, 10), force, uuid_of(vif), f))
+    int devid = (int) g_ascii_strtoll(note, NULL, 10);
+    if (!xen_op_begin(&op, req, f) || !remove_nic(&op, &d, devid, force, uuid_of(vif), f))
         return NULL;
+    xen_filter_remove(d.domid, devid);
     set_note(d.domid, "vif", uuid_of(vif), NULL);
     return value_empty_map();
-}
-
-/* An interface that is locked away is taken down; what may pass one that is up is the bridge's business. */
-gboolean xen_nic_lock(int domid, struct value *vif, struct fault *f)
-{
-    g_autofree char *name = g_strdup_printf("vif%d.%s", domid, value_get_str(vif, "device", "0"));
-    gboolean disabled = strcmp(value_get_str(vif, "locking_mode", ""), "disabled") == 0;
-    const char *const argv[] = {"ip", "link", "set", "dev", name, disabled ? "down" : "up", NULL};
-    const struct run_options o = {.timeout_s = 10};
-    return run_tool(argv, &o, NULL, f);
 }
 
 struct value *xen_vif_update(struct helper_request *req, struct fault *f)
@@ -442,5 +438,7 @@ struct value *xen_vif_update(struct helper_request *req, struct fault *f)
         fault_set(f, "DEVICE_NOT_ATTACHED", uuid_of(vif), NULL);
         return NULL;
     }
-    return xen_nic_lock(d.domid, vif, f) ? value_empty_map() : NULL;
+    return xen_nic_filter(d.domid, vif, f) && xen_nic_move(d.domid, vif, f) && xen_nic_lock(d.domid, vif, f)
+               ? value_empty_map()
+               : NULL;
 }

@@ -77,5 +77,6 @@ void xen_recover(void)
         if (d->domid != 0)
             recover_one(d);
     }
+    xen_filter_recover();
     xen_image_clean();
 }

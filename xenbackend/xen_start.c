@@ -86,15 +86,16 @@ static void take_back(struct xen_op *op, guint32 domid)
 {
     if (domid != (guint32) INVALID_DOMID)
         xen_op_wait(op, libxl_domain_destroy(op->ctx, domid, xen_op_how(op)), 0);
+    xen_filter_forget((int) domid);
 }
 
+/* The guest does not run yet: nothing passes before its rules hold. */
 static gboolean lock_nics(struct value *config, guint32 domid, struct fault *f)
 {
     struct value *vifs = value_get(config, "vifs");
     for (gsize i = 0; i < value_count(vifs); i++) {
         struct value *vif = value_at(vifs, i);
-        gboolean disabled = strcmp(value_get_str(vif, "locking_mode", ""), "disabled") == 0;
-        if (disabled && !xen_nic_lock((int) domid, vif, f))
+        if (!xen_nic_filter((int) domid, vif, f) || (xen_nic_is_disabled(vif) && !xen_nic_lock((int) domid, vif, f)))
             return FALSE;
     }
     return TRUE;
@@ -173,6 +174,8 @@ gboolean xen_destroy(struct xen_op *op, const struct xen_domain *d, struct fault
     if (xen_is_ours(d->domid)) /* so that it is finished if we are not there to do it */
         xen_write("destroying", "/local/domain/%d/xenapid/state", d->domid);
     int rc = xen_op_wait(op, libxl_domain_destroy(op->ctx, (guint32) d->domid, xen_op_how(op)), 0);
+    if (rc == 0)
+        xen_filter_forget(d->domid);
     xen_watch_tell(d->domid);
     return rc == 0 || rc == ERROR_DOMAIN_NOTFOUND || xen_op_fault(op, rc, d->uuid, "domain_destroy", f);
 }

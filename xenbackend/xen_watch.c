@@ -239,6 +239,7 @@ static gboolean part_from_gone(const GArray *all)
             continue;
         set_watch(w->domid, FALSE);
         tell_gone(w);
+        xen_filter_forget_later(w->domid);
         g_hash_table_iter_remove(&iter);
         changed = TRUE;
     }
