@@ -22,6 +22,19 @@ const struct conf *the_conf(void)
     return g_atomic_pointer_get(&current_conf);
 }
 
+static void (*restart_fn)(void);
+
+void front_set_restart(void (*fn)(void))
+{
+    restart_fn = fn;
+}
+
+void front_restart(void)
+{
+    if (restart_fn)
+        restart_fn();
+}
+
 void front_set_conf(struct conf *c)
 {
     /* The one before is kept: a thread may be reading it, and reloads are rare. */

@@ -43,6 +43,9 @@ const struct conf *the_conf(void); /* replaced as a whole at reload: do not keep
 void front_set_store(struct store *s);
 void front_set_conf(
     struct conf *c); /* takes over c; the one before is kept until the process ends (reloads are rare) */
+/* Ends this process in good order, so that another one is started in its place; any thread, does not wait. */
+void front_restart(void);
+void front_set_restart(void (*fn)(void)); /* what that does */
 
 /* ---- arguments ---- */
 

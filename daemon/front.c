@@ -23,6 +23,7 @@
 #include "daemon/peer.h"
 #include "daemon/task.h"
 #include "xapi-classes/nbd_server.h"
+#include "xapi-classes/dump.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/transfer.h"
 #include "xenbackend/backend.h"
@@ -88,6 +89,12 @@ static void on_stop(G_GNUC_UNUSED void *data)
     g_cond_signal(&told.said);
 }
 
+/* Ends as if we were told to; the supervisor starts another one. */
+static void end_to_begin_anew(void)
+{
+    on_stop(NULL);
+}
+
 /* A front whose store is stuck is of no use to anybody. */
 static gboolean on_ping(G_GNUC_UNUSED void *data)
 {
@@ -124,7 +131,13 @@ static void raise_descriptor_limit(void)
 static gboolean open_store(GError **error)
 {
     struct journal *journal = journal_sqlite_open(the_conf()->state_dir, error);
-    struct store *store = journal ? store_open(journal, error) : NULL;
+    if (!journal)
+        return FALSE;
+    if (!dump_apply(journal, the_conf()->state_dir, error)) {
+        journal->ops->close(journal);
+        return FALSE;
+    }
+    struct store *store = store_open(journal, error);
     if (!store)
         return FALSE;
     store_set_max_tombstones(store, the_conf()->tombstones);
@@ -210,6 +223,7 @@ static int serve(void)
     events_init();
     http_reference_init();
     transfers_init();
+    front_set_restart(end_to_begin_anew);
     auth = peer_new("auth", NULL, NULL, NULL);
     auth_set_helper(auth);
     backend_init(classes_notify, on_backend_state, NULL);

@@ -157,7 +157,10 @@ static void on_died(struct child *c, const char *how, gboolean failed)
         stop(1);
         return;
     }
-    g_warning("%s %s: starting it again", child_name(c), how);
+    if (c == sup.children[FRONT] && !failed) /* it asked for that */
+        g_message("%s %s: starting it anew", child_name(c), how);
+    else
+        g_warning("%s %s: starting it again", child_name(c), how);
     if (c == sup.children[FRONT])
         notify_status("starting the front again");
     child_restart(c);

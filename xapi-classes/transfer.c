@@ -306,11 +306,14 @@ static void *work(void *data)
     struct http_request *r = transfer_take_request(t);
     if (r)
         answer(t, r);
+    void (*after)(void) = t->after;
     g_mutex_lock(&transfers.lock);
     g_ptr_array_remove_fast(transfers.running, t);
     g_cond_broadcast(&transfers.changed);
     g_mutex_unlock(&transfers.lock);
     transfer_free(t);
+    if (after)
+        after();
     return NULL;
 }
 
@@ -398,6 +401,7 @@ void transfers_init(void)
     transfer_import_init();
     transfer_console_init();
     transfer_blob_init();
+    transfer_dump_init();
 }
 
 void transfers_quiesce(void)

@@ -27,8 +27,9 @@ struct transfer {
     gint cancel;        /* atomic: the task was cancelled, or the daemon stops */
     struct fault fault; /* why it failed */
     struct value *result;
-    GPtrArray *held; /* of struct held: operations to be taken out of current_operations */
-    gint64 told;     /* when the task's progress was set last */
+    GPtrArray *held;     /* of struct held: operations to be taken out of current_operations */
+    void (*after)(void); /* to be called when all is answered; NULL: nothing */
+    gint64 told;         /* when the task's progress was set last */
 };
 
 /* Both may be called before the first request. */
@@ -76,5 +77,6 @@ void transfer_export_init(void);
 void transfer_import_init(void);
 void transfer_console_init(void);
 void transfer_blob_init(void);
+void transfer_dump_init(void);
 
 #endif
