@@ -48,7 +48,7 @@ static char *words(struct fault *f)
     return text;
 }
 
-/* The disk's operation and its task, until nbd_close. */
+/* The disk's operation and its task, until nbd_release. */
 static gboolean hold(struct nbd_connection *c, const struct record *vdi, const char *user, struct fault *f)
 {
     struct txn *t = txn_begin(the_store());
@@ -114,11 +114,11 @@ gboolean nbd_open(struct nbd_connection *c, const char *export_name, char **why)
         return TRUE;
     *why = words(&f);
     g_info("NBD: %s does not get the disk %s: %s", c->address, uuid, *why);
-    nbd_close(c);
+    nbd_release(c);
     return FALSE;
 }
 
-void nbd_close(struct nbd_connection *c)
+void nbd_release(struct nbd_connection *c)
 {
     if (c->image.fd >= 0)
         close(c->image.fd);

@@ -183,7 +183,7 @@ static gboolean open_image(struct talk *t, const guint8 *name, gsize len, char *
     g_autofree char *text = g_strndup((const char *) name, len);
     if (t->c->image.fd >= 0 && strcmp(text, t->name) == 0)
         return TRUE;
-    nbd_close(t->c);
+    nbd_release(t->c);
     t->image_structured = FALSE;
     if (!nbd_open(t->c, text, why))
         return FALSE;
@@ -191,7 +191,7 @@ static gboolean open_image(struct talk *t, const guint8 *name, gsize len, char *
         g_strlcpy(t->name, text, sizeof t->name);
         return TRUE;
     }
-    nbd_close(t->c);
+    nbd_release(t->c);
     *why = g_strdup("The image's server does not answer");
     return FALSE;
 }

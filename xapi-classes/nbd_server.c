@@ -180,7 +180,7 @@ static void *serve(void *data)
     struct nbd_connection *c = data;
     if (nbd_negotiate(c))
         pump(c);
-    nbd_close(c);
+    nbd_release(c);
     nbd_stream_clear(&c->client);
     g_mutex_lock(&server.lock);
     close(c->client.fd);

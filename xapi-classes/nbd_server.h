@@ -38,8 +38,8 @@ struct nbd_connection {
 
 /* Up to where data begins to flow. FALSE: it ended before. Blocks. */
 gboolean nbd_negotiate(struct nbd_connection *c);
-/* Opens the image that a client named; FALSE with *why, for the client. nbd_close undoes it. */
+/* Opens the image that a client named; FALSE with *why, for the client. nbd_release undoes it. */
 gboolean nbd_open(struct nbd_connection *c, const char *export_name, char **why);
-void nbd_close(struct nbd_connection *c);
+void nbd_release(struct nbd_connection *c);
 
 #endif
