@@ -227,19 +227,13 @@ guint transfer_status(const struct fault *f)
         const char *code;
         guint status;
     } known[] = {
-        {"HANDLE_INVALID", 404},
-        {"UUID_INVALID", 404},
-        {"VDI_IN_USE", 409},
-        {"OTHER_OPERATION_IN_PROGRESS", 409},
-        {"VM_BAD_POWER_STATE", 409},
-        {"SR_FULL", 507},
-        {"OUT_OF_SPACE", 507},
-        {"INVALID_VALUE", 400},
-        {"VDI_TOO_SMALL", 400},
-        {"TASK_CANCELLED", 409},
-        {"RBAC_PERMISSION_DENIED", 403},
-        {"SR_NOT_ATTACHED", 409},
-        {"SR_HAS_NO_PBDS", 409},
+        {"HANDLE_INVALID", 404},     {"UUID_INVALID", 404},
+        {"VDI_IN_USE", 409},         {"OTHER_OPERATION_IN_PROGRESS", 409},
+        {"VM_BAD_POWER_STATE", 409}, {"SR_FULL", 507},
+        {"OUT_OF_SPACE", 507},       {"OPERATION_NOT_ALLOWED", 409},
+        {"INVALID_VALUE", 400},      {"VDI_TOO_SMALL", 400},
+        {"TASK_CANCELLED", 409},     {"RBAC_PERMISSION_DENIED", 403},
+        {"SR_NOT_ATTACHED", 409},    {"SR_HAS_NO_PBDS", 409},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(known); i++)
         if (strcmp(f->code, known[i].code) == 0)

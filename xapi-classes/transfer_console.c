@@ -1,4 +1,5 @@
-/* transfer_console.c - CONNECT /console, and GET /console for WebSocket: a viewer of a running VM's console. */
+/* transfer_console.c - CONNECT /console, and GET /console for WebSocket: a viewer of a running VM's console. GET
+ * /vncsnapshot: one look at its screen. */
 #include "config.h"
 
 #include <errno.h>
@@ -8,12 +9,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "xapi-classes/rfb.h"
 #include "xapi-classes/transfer.h"
 #include "xapi-classes/websocket.h"
 #include "xenbackend/backend.h"
 
 #define PENDING_MOST (256 * 1024) /* that one side may be ahead of the other */
 #define TICK_MS      500          /* how soon the end of the daemon is seen */
+#define PICTURE_S    10           /* for a screen to answer */
 #define NO_CACHE     "Cache-Control: no-cache, no-store\r\n"
 
 /* ---- which console ---- */
@@ -51,15 +54,14 @@ static struct record *find_console(struct transfer *t)
 }
 
 /* A connected socket; -1 with the fault set. */
-static int open_console(struct transfer *t)
+static int connect_console(struct transfer *t, const struct record *console)
 {
     int fds[WIRE_MAX_FDS], n_fds = 0;
     struct peer_options options = {.timeout_ms = 20000, .got_fds = fds, .n_got_fds = &n_fds};
-    g_autoptr(record) console = find_console(t);
-    g_autoptr(record) vm = console ? store_get(the_store(), CLASS_VM, record_str(console, F_console_VM)) : NULL;
+    g_autoptr(record) vm = store_get(the_store(), CLASS_VM, record_str(console, F_console_VM));
     struct value_builder b;
     if (!vm) {
-        fault_set(&t->fault, "HANDLE_INVALID", "VM", "", NULL);
+        fault_set(&t->fault, "HANDLE_INVALID", "VM", record_str(console, F_console_VM), NULL);
         return -1;
     }
     value_builder_map(&b, NULL, 2);
@@ -72,6 +74,12 @@ static int open_console(struct transfer *t)
     if (answer && n_fds < 1)
         fault_set(&t->fault, "INTERNAL_ERROR", "the backend gave no descriptor", NULL);
     return answer && n_fds >= 1 ? fds[0] : -1;
+}
+
+static int open_console(struct transfer *t)
+{
+    g_autoptr(record) console = find_console(t);
+    return console ? connect_console(t, console) : -1;
 }
 
 /* ---- from one to the other ---- */
@@ -237,6 +245,39 @@ static void view_websocket(struct transfer *t)
     view(t, head, &ws);
 }
 
+/* ---- a picture of the screen ---- */
+
+static gboolean shows_screen(struct transfer *t, const struct record *console)
+{
+    return strcmp(record_str(console, F_console_protocol), "rfb") == 0 ||
+           fault_set(&t->fault, "OPERATION_NOT_ALLOWED", "a text console has no picture", NULL);
+}
+
+static void take_picture(struct transfer *t)
+{
+    struct rfb_picture picture;
+    g_autoptr(record) console = find_console(t);
+    if (!console || (transfer_query(t, "task_id") && !transfer_begin_task(t)) || !shows_screen(t, console))
+        return;
+    int fd = connect_console(t, console);
+    if (fd < 0)
+        return;
+    gint64 deadline = g_get_monotonic_time() + PICTURE_S * G_TIME_SPAN_SECOND;
+    gboolean seen = rfb_look(fd, deadline, &t->cancel, &picture, &t->fault);
+    close(fd);
+    if (!seen)
+        return;
+    GBytes *png = rfb_png(&picture);
+    g_free(picture.pixels);
+    http_answer_header(t->r, "Cache-Control", "no-cache, no-store");
+    http_answer(transfer_take_request(t), 200, "image/png", png);
+}
+
+static void on_picture(struct http_request *r)
+{
+    transfer_run(r, "vncsnapshot", take_picture);
+}
+
 static void on_connect(struct http_request *r)
 {
     transfer_run(r, "console", view_raw);
@@ -252,6 +293,7 @@ void transfer_console_init(void)
     static const struct http_route routes[] = {
         {"CONNECT", "/console", HTTP_SESSION, ROLE_vm_operator, on_connect, TRUE},
         {"GET", "/console", HTTP_SESSION, ROLE_vm_operator, on_get, TRUE},
+        {"GET", "/vncsnapshot", HTTP_SESSION, ROLE_vm_operator, on_picture, TRUE},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(routes); i++)
         http_route_add(&routes[i]);

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 import unittest
+import zlib
 
 from harness import Failure, Server, basic, no_verify
 
@@ -175,6 +176,32 @@ class Consoles(unittest.TestCase):
         picture = take(s, 16 + width * height * 4)
         self.assertEqual(len(picture), 16 + width * height * 4)
         s.close()
+
+    def test_picture(self):
+        def ask(query, headers=None):
+            return self.server.request("GET", f"/vncsnapshot?session_id={self.s.ref}&{query}", headers=headers)
+        for query in f"ref={self.screen}", f"uuid={self.console(self.screen)['uuid']}":
+            status, headers, png = ask(query)
+            self.assertEqual((status, headers["content-type"], png[:8]), (200, "image/png", b"\x89PNG\r\n\x1a\n"))
+            chunks, at = {}, 8
+            while at < len(png):
+                n, kind = struct.unpack(">I4s", png[at:at + 8])
+                chunks[kind] = png[at + 8:at + 8 + n]
+                self.assertEqual(png[at + 8 + n:at + 12 + n],
+                                 struct.pack(">I", zlib.crc32(kind + chunks[kind])))
+                at += 12 + n
+            self.assertEqual(list(chunks), [b"IHDR", b"IDAT", b"IEND"])
+            width, height, *kind = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+            self.assertEqual((width, height, kind), (64, 48, [8, 2, 0, 0, 0]))
+            row = b"\0" + b"\x40" * 3 * width
+            self.assertEqual(zlib.decompress(chunks[b"IDAT"]), row * height)
+        status, _, text = ask(f"ref={self.text}")
+        self.assertEqual((status, text[:21]), (409, b"OPERATION_NOT_ALLOWED"))
+        self.assertEqual(ask("ref=OpaqueRef:none")[0], 404)
+        self.assertEqual(self.server.request("GET", f"/vncsnapshot?ref={self.screen}")[0], 401)
+        task = self.call("task.create", "picture", "")
+        self.assertEqual(ask(f"ref={self.screen}&task_id={task}")[0], 200)
+        self.assertEqual(self.s.wait(task)["status"], "success")
 
     def test_websocket(self):
         path = f"/console?uuid={self.console(self.text)['uuid']}"
