@@ -145,7 +145,7 @@ const struct conf_row conf_rows[] = {
          "with JSON; empty: none."),
 
     INT("events", "batch-ms", event_batch_ms, "5", 0, 1000,
-        "Milliseconds that changes are gathered before watchers are woken; tasks wake at once."),
+        "Milliseconds between two times that watchers are woken, at least; tasks wake them at once."),
     INT("events", "tombstones", tombstones, "100000", 100, 100000000,
         "Deletions that are remembered for watchers that come late."),
 

@@ -33,7 +33,8 @@ static GCond changed_cond;
 static GPtrArray *watchers;          /* struct watcher * */
 static guint64 changed[CLASS_WORDS]; /* classes that changed since the last round */
 static gboolean stopping;
-static gint64 epoch; /* distinguishes this run's generations from another's */
+static gint64 last_round; /* when, in monotonic microseconds */
+static gint64 epoch;      /* distinguishes this run's generations from another's */
 static GThread *thread;
 
 /* ---- subscriptions ---- */
@@ -311,10 +312,11 @@ static gboolean any_changed(void)
     return FALSE;
 }
 
-/* Lets a burst of commits become one batch, unless a task changed: somebody waits for that. */
+/* Lets a burst of commits become one batch, unless a task changed: somebody waits for that. What comes after a quiet
+ * moment is told at once. */
 static void let_gather(void)
 {
-    gint64 until = g_get_monotonic_time() + the_conf()->event_batch_ms * 1000;
+    gint64 until = last_round + the_conf()->event_batch_ms * 1000;
     while (!stopping && !bit_get(changed, CLASS_task)) {
         if (!g_cond_wait_until(&changed_cond, &lock, until))
             break;
@@ -327,8 +329,10 @@ static void *event_thread(G_GNUC_UNUSED void *data)
     while (!stopping) {
         if (!any_changed())
             g_cond_wait_until(&changed_cond, &lock, next_deadline());
-        if (any_changed())
+        if (any_changed()) {
             let_gather();
+            last_round = g_get_monotonic_time();
+        }
         guint64 now[CLASS_WORDS];
         memcpy(now, changed, sizeof now);
         memset(changed, 0, sizeof changed);

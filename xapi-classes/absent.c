@@ -349,6 +349,24 @@ struct value *vm_assert_can_migrate(struct call *c)
     return call_fail(c, "NO_HOSTS_AVAILABLE", NULL);
 }
 
+/* The only host of this pool is the one that the VM runs on. */
+struct value *vm_pool_migrate(struct call *c)
+{
+    g_autoptr(record) vm = call_object(c, 0);
+    g_autoptr(record) host = vm ? call_object(c, 1) : NULL;
+    if (!host)
+        return NULL;
+    return call_fail(c, "VM_MIGRATE_FAILED", vm->ref, record_str(vm, F_VM_resident_on), host->ref,
+                     "the VM runs there already, and this host moves no running VM", NULL);
+}
+
+/* Nor has any other pool's host been made ready for it through this one. */
+struct value *vm_migrate_send(struct call *c)
+{
+    g_autoptr(record) vm = call_object(c, 0);
+    return vm ? call_fail(c, "NO_HOSTS_AVAILABLE", NULL) : NULL;
+}
+
 /* A device model holds the guest's devices in its memory: another one cannot go on from there without a migration. */
 struct value *vm_restart_device_models(struct call *c)
 {

@@ -228,3 +228,28 @@ class Restart(unittest.TestCase):
         finally:
             server.stop()
             server.clean()
+
+
+class Gathering(unittest.TestCase):
+    """Changes that come one after another are told together; one that comes alone does not wait for others."""
+
+    def test_alone(self):
+        with Server(conf={"sim": {"metrics": "no"}, "events": {"batch-ms": 1000}}) as server:
+            s, watcher = server.login(), server.login(kind="https")
+            pool, heard = s.call("pool.get_all")[0], []
+
+            def watch(token):
+                watcher.call("event.from", ["pool"], token, 30.0)
+                heard.append(time.monotonic())
+
+            for i in range(10):
+                time.sleep(1.2)
+                thread = threading.Thread(target=watch, args=(s.call("event.from", ["pool"], "", 0.0)["token"],))
+                thread.start()
+                time.sleep(0.2)
+                begin = time.monotonic()
+                s.call("pool.add_to_other_config", pool, f"key{i}", "value")
+                thread.join()
+                if heard[-1] - begin < 0.9:
+                    return
+            self.fail("every change waited for others")

@@ -12,13 +12,13 @@ from harness import Failure, Server
 
 MIB = 1 << 20
 HALTED = {"start", "start_on", "make_into_template", "changing_shadow_memory", "changing_VCPUs", "changing_static_range",
-          "changing_memory_limits", "clone", "copy", "destroy", "export", "changing_dynamic_range", "migrate_send"}
-RUNNING = {"pause", "suspend", "clean_shutdown", "clean_reboot", "hard_shutdown", "hard_reboot", "shutdown", "pool_migrate",
+          "changing_memory_limits", "clone", "copy", "destroy", "export", "changing_dynamic_range"}
+RUNNING = {"pause", "suspend", "clean_shutdown", "clean_reboot", "hard_shutdown", "hard_reboot", "shutdown",
            "send_sysrq", "send_trigger", "changing_memory_live", "changing_VCPUs_live", "checkpoint",
-           "changing_dynamic_range", "migrate_send"}
+           "changing_dynamic_range"}
 PAUSED = {"unpause", "hard_shutdown", "hard_reboot", "shutdown", "checkpoint"}
-SUSPENDED = {"resume", "resume_on", "hard_shutdown", "shutdown", "destroy", "export", "checkpoint", "migrate_send"}
-NEWER_THAN_2018 = {"changing_NVRAM", "create_vtpm", "sysprep"}
+SUSPENDED = {"resume", "resume_on", "hard_shutdown", "shutdown", "destroy", "export", "checkpoint"}
+NEVER_TOLD = {"changing_NVRAM", "create_vtpm", "sysprep", "pool_migrate", "migrate_send"}
 
 
 def eventually(condition, seconds=10):
@@ -91,7 +91,7 @@ class Case(unittest.TestCase):
         ops = set(self.call("VM.get_allowed_operations", vm))
         self.assertEqual(set(allowed) - ops, set())
         self.assertEqual(set(refused) & ops, set())
-        self.assertEqual(NEWER_THAN_2018 & ops, set())
+        self.assertEqual(NEVER_TOLD & ops, set())
 
 
 class Life(Case):
@@ -308,6 +308,16 @@ class Life(Case):
         self.fails(["INVALID_VALUE", "nvcpu", "5"], "VM.set_VCPUs_number_live", vm, 5)
         self.call("VM.add_to_VCPUs_params_live", vm, "weight", "512")
         self.assertEqual(self.call("VM.get_VCPUs_params", vm), {"weight": "512"})
+
+    def test_nowhere_to_migrate(self):
+        vm = self.vm()
+        self.fails(["VM_BAD_POWER_STATE", vm, "running", "halted"], "VM.pool_migrate", vm, self.host, {})
+        self.call("VM.start", vm, False, False)
+        domid = self.call("VM.get_domid", vm)
+        self.fails(["HANDLE_INVALID", "host", "OpaqueRef:none"], "VM.pool_migrate", vm, "OpaqueRef:none", {})
+        self.fails(["VM_MIGRATE_FAILED", vm, self.host, self.host, None], "VM.pool_migrate", vm, self.host, {"live": "true"})
+        self.fails(["NO_HOSTS_AVAILABLE"], "VM.migrate_send", vm, {}, True, {}, {}, {}, {})
+        self.assertEqual((self.state(vm), self.call("VM.get_domid", vm)), ("Running", domid))
 
     def test_disabled_host(self):
         vm = self.vm()

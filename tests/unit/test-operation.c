@@ -157,8 +157,8 @@ static void test_power_states(void)
 /* What is told is what is allowed, but for values that clients of 2018 do not know and what no client can ask for. */
 static void test_told(void)
 {
-    static const char *const untold[] = {"changing_NVRAM", "create_vtpm", "snapshot_with_quiesce",
-                                         "reverting",      "import",      NULL};
+    static const char *const untold[] = {"changing_NVRAM", "create_vtpm",  "snapshot_with_quiesce", "reverting",
+                                         "import",         "pool_migrate", "migrate_send",          NULL};
     for (gsize i = 0; i < G_N_ELEMENTS(states); i++) {
         g_autofree char *vm = make_vm(states[i]);
         for (const char *const *op = all_operations(); *op != NULL; op++) {
