@@ -38,7 +38,7 @@ static void watch(G_GNUC_UNUSED void *data)
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&transfers.lock);
     for (guint i = 0; i < transfers.running->len; i++) {
         struct transfer *t = transfers.running->pdata[i];
-        if (!*t->task || task_is_open(t->task) || g_atomic_int_get(&t->cancel))
+        if (!*t->task || t->task_ended || task_is_open(t->task) || g_atomic_int_get(&t->cancel))
             continue;
         g_atomic_int_set(&t->cancel, 1);
         if (t->r)
@@ -246,7 +246,9 @@ static void end_task(struct transfer *t)
 {
     if (t->task_ended)
         return;
+    g_mutex_lock(&transfers.lock); /* before the task ends: watch() takes no end of ours for a cancellation */
     t->task_ended = TRUE;
+    g_mutex_unlock(&transfers.lock);
     struct txn *txn = txn_begin(the_store());
     struct record *task = *t->task ? txn_get(txn, CLASS_task, t->task) : NULL;
     let_go(t, txn);
