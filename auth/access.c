@@ -139,6 +139,8 @@ gboolean session_allows(const struct session *s, const struct message *m, const 
         }
     }
     const char *permission = own ? own : m->permission;
+    if (m->for_drivers && !s->of_drivers)
+        return denied(f, permission, needed);
     if (needed == ROLE_none)
         return TRUE;
     if (s->local_only && !is_for_emergencies(m))

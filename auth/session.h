@@ -20,6 +20,7 @@ struct session {
     char *address;
     char *subject; /* reference of the subject object, or NULL_REF */
     gboolean local_superuser;
+    gboolean of_drivers; /* storage drivers of the site */
     gboolean local_only; /* slave_local_login: only local_logout and emergency calls */
     guint64 roles;       /* a bit per enum role, with all that these reach; atomic: use session_has_role */
     gint64 last_active;  /* monotonic milliseconds; atomic */
@@ -48,6 +49,9 @@ struct session *session_find(const char *ref);
 struct session *session_peek(const char *ref);
 struct session *session_ref(struct session *s);
 void session_unref(struct session *s);
+/* The session of the storage drivers of the site, made when it is first asked for; it does not expire. Counted; NULL when
+ * none can be made. */
+struct session *session_for_drivers(void);
 /* May s call m? FALSE with f: RBAC_PERMISSION_DENIED [permission, message]. key is not NULL for one key of a map. */
 gboolean session_allows(const struct session *s, const struct message *m, const char *key, struct fault *f);
 gboolean session_has_role(const struct session *s, enum role r);

@@ -38,7 +38,7 @@ libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes
 	xapi-classes/vdi_delta.c xapi-classes/vdi_migrate.c xapi-classes/vdi_nbd.c \
 	xapi-classes/nbd_server.c xapi-classes/nbd_server.h xapi-classes/nbd_handshake.c xapi-classes/nbd_export.c \
 	xapi-classes/nbd_stream.c xapi-classes/nbd_stream.h xapi-classes/pbd.c \
-	xapi-classes/storage_start.c xapi-classes/storage_draft.c xapi-classes/storage_image.c xapi-classes/blob.c xapi-classes/pool.c
+	xapi-classes/storage_start.c xapi-classes/storage_draft.c xapi-classes/storage_image.c xapi-classes/storage_driver.c xapi-classes/blob.c xapi-classes/pool.c
 libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-classes/operation_private.h \
 	xapi-classes/operation_devices.c xapi-classes/vm.h xapi-classes/vm.c xapi-classes/vm_ask.c \
 	xapi-classes/vm_autostart.c xapi-classes/vm_checkpoint.c xapi-classes/vm_appliance.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \

@@ -142,6 +142,7 @@ struct message {
     const char *op;        /* operation recorded in current_operations of the first argument while it runs */
     int optional;          /* that many trailing params may be left out (login) ; missing args are NULL */
     gboolean secret;       /* arguments hold passwords: never logged */
+    gboolean for_drivers;  /* only storage drivers of the site may call it, and it is listed nowhere */
     gboolean api_1_0;
     enum api_state state;
     const char *const *errors; /* NULL-terminated; NULL: none listed */

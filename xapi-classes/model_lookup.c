@@ -6,6 +6,7 @@
 #include "xapi-classes/model_private.h"
 
 static GPtrArray *all_messages;         /* struct message */
+static GPtrArray *driver_messages;      /* those that are only for storage drivers of the site */
 static GHashTable *message_by_name;     /* "VM.start" and "VM_start" -> struct message */
 static GHashTable *class_by_lower_name; /* "vm" -> struct class */
 static GHashTable *error_by_code;
@@ -132,7 +133,7 @@ static void copy_explicit(struct class *class)
             copy[i].handler = removed;
         if (!copy[i].role)
             copy[i].role = ROLE_pool_admin;
-        g_ptr_array_add(all_messages, &copy[i]);
+        g_ptr_array_add(copy[i].for_drivers ? driver_messages : all_messages, &copy[i]);
     }
     class->messages = copy;
 }
@@ -197,6 +198,7 @@ void model_init(void)
     if (all_messages)
         return;
     all_messages = g_ptr_array_new();
+    driver_messages = g_ptr_array_new();
     message_by_name = g_hash_table_new(g_str_hash, g_str_equal);
     class_by_lower_name = g_hash_table_new(g_str_hash, g_str_equal);
     for (int i = 0; i < N_CLASSES; i++)
@@ -210,6 +212,8 @@ void model_init(void)
     }
     for (guint i = 0; i < all_messages->len; i++)
         finish_message(g_ptr_array_index(all_messages, i));
+    for (guint i = 0; i < driver_messages->len; i++)
+        finish_message(g_ptr_array_index(driver_messages, i));
     init_errors();
 }
 

@@ -70,6 +70,7 @@
 #define NO_SESSION  .no_session = TRUE
 #define OPTIONAL(n) .optional = n
 #define SECRET      .secret = TRUE
+#define FOR_DRIVERS .for_drivers = TRUE
 
 /* ---- of a class ---- */
 

@@ -46,7 +46,9 @@ static const char *add_sr(struct txn *t, const struct sr_description *d)
     return ref;
 }
 
-static gboolean make_on_medium(struct call *c, const struct sr_description *d, struct value *device_config, gint64 size)
+/* *config: what the driver wants the PBD's device_config to be instead; left as it is when it wants nothing. */
+static gboolean make_on_medium(struct call *c, const struct sr_description *d, struct value *device_config, gint64 size,
+                               struct value **config)
 {
     struct value_builder b;
     storage_params_begin(&b, d->uuid, NULL);
@@ -55,6 +57,9 @@ static gboolean make_on_medium(struct call *c, const struct sr_description *d, s
     value_builder_put(&b, "sm_config", value_ref(d->sm_config));
     value_builder_put(&b, "size", value_int(NULL, size));
     g_autoptr(value) done = storage_call(c, "sr.create", value_builder_end(&b));
+    struct value *wanted = done ? value_get(done, "device_config") : NULL;
+    if (wanted && config)
+        *config = value_ref(wanted);
     return done != NULL;
 }
 
@@ -82,6 +87,20 @@ static void unrecord(struct call *c, struct value *sr, struct value *pbd)
     call_commit(c, t);
 }
 
+/* A driver of the site asks for the SR's record while it makes the SR. */
+static gboolean make_recorded(struct call *c, const struct sr_description *d, struct value *device_config, gint64 size,
+                              const char *pbd)
+{
+    g_autoptr(value) config = NULL;
+    if (!make_on_medium(c, d, device_config, size, &config))
+        return FALSE;
+    struct txn *t = txn_begin(the_store());
+    if (config && txn_get(t, CLASS_PBD, pbd))
+        txn_set(t, CLASS_PBD, pbd, F_PBD_device_config, value_ref(config));
+    call_commit(c, t);
+    return TRUE;
+}
+
 static struct value *create(struct call *c, const struct sr_description *d, struct value *device_config, gint64 size)
 {
     g_autoptr(record) host = call_object(c, 0);
@@ -91,10 +110,11 @@ static struct value *create(struct call *c, const struct sr_description *d, stru
         return NULL;
     if (!sr_type_is_known(d->type))
         return call_fail(c, "SR_UNKNOWN_DRIVER", d->type, NULL);
-    if (!make_on_medium(c, d, device_config, size))
+    gboolean of_site = sr_type_is_of_site(d->type);
+    if (!of_site && !make_on_medium(c, d, device_config, size, NULL))
         return NULL;
     struct value *sr = record_sr(c, d, host->ref, device_config, &pbd);
-    if (pbd_plug_now(c, value_str(pbd)))
+    if ((!of_site || make_recorded(c, d, device_config, size, value_str(pbd))) && pbd_plug_now(c, value_str(pbd)))
         return sr;
     unrecord(c, sr, pbd); /* what was made on the medium stays: it can be introduced once it attaches */
     value_unref(sr);
@@ -126,7 +146,7 @@ struct value *sr_make(struct call *c)
     struct sr_description d = {.uuid = uuid, .type = call_str(c, 5), .sm_config = call_arg(c, 7)};
     if (!sr_type_is_known(d.type))
         return call_fail(c, "SR_UNKNOWN_DRIVER", d.type, NULL);
-    return make_on_medium(c, &d, call_arg(c, 1), call_int(c, 2)) ? value_string(NULL, uuid) : NULL;
+    return make_on_medium(c, &d, call_arg(c, 1), call_int(c, 2), NULL) ? value_string(NULL, uuid) : NULL;
 }
 
 struct value *sr_introduce(struct call *c)
@@ -316,9 +336,10 @@ struct value *sr_probe_ext(struct call *c)
         struct value_builder r;
         value_builder_map(&r, NULL, 4);
         value_builder_put(&r, "configuration", config ? value_ref(config) : value_ref(call_arg(c, 1)));
-        value_builder_put(&r, "complete", value_bool(TRUE));
+        struct value *complete = value_get(one, "complete"), *extra = value_get(one, "extra_info");
+        value_builder_put(&r, "complete", value_bool(!complete || value_as_bool(complete)));
         value_builder_put(&r, "sr", sr_stat_of(one));
-        value_builder_put(&r, "extra_info", value_empty_map());
+        value_builder_put(&r, "extra_info", extra ? value_ref(extra) : value_empty_map());
         value_builder_add(&b, value_builder_end(&r));
     }
     return value_builder_end(&b);

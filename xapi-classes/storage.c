@@ -9,6 +9,11 @@ void storage_params_begin(struct value_builder *b, const char *sr_uuid, const ch
         value_builder_put_string(b, "sr", sr_uuid);
     if (vdi_uuid)
         value_builder_put_string(b, "vdi", vdi_uuid);
+    g_autoptr(record) vdi = vdi_uuid ? store_get_by_uuid(the_store(), CLASS_VDI, vdi_uuid) : NULL;
+    if (vdi) {
+        value_builder_put_string(b, "vdi_ref", vdi->ref);
+        value_builder_put_string(b, "vdi_location", record_str(vdi, F_VDI_location));
+    }
 }
 
 struct value *storage_params(const char *sr_uuid, const char *vdi_uuid)
@@ -21,7 +26,7 @@ struct value *storage_params(const char *sr_uuid, const char *vdi_uuid)
 /* Images may be of any size: there is no limit of time. */
 struct value *storage_call(struct call *c, const char *method, struct value *params)
 {
-    return vm_ask(c, NULL, method, params, -1);
+    return vm_ask(c, NULL, method, storage_with_context(c, params), -1);
 }
 
 struct record *storage_attached_sr(const char *sr_ref, struct fault *f)
@@ -52,8 +57,11 @@ static void keep_image_format(struct txn *t, const char *ref, const char *format
 
 void vdi_apply(struct txn *t, const char *ref, struct value *vdi)
 {
-    txn_set_int(t, CLASS_VDI, ref, F_VDI_virtual_size, value_as_int(value_get(vdi, "virtual_size")));
-    txn_set_int(t, CLASS_VDI, ref, F_VDI_physical_utilisation, value_as_int(value_get(vdi, "physical_utilisation")));
+    if (value_get(vdi, "virtual_size")) { /* else the driver sets them itself */
+        txn_set_int(t, CLASS_VDI, ref, F_VDI_virtual_size, value_as_int(value_get(vdi, "virtual_size")));
+        txn_set_int(t, CLASS_VDI, ref, F_VDI_physical_utilisation,
+                    value_as_int(value_get(vdi, "physical_utilisation")));
+    }
     txn_set_str(t, CLASS_VDI, ref, F_VDI_location, value_get_str(vdi, "location", ""));
     txn_set_bool(t, CLASS_VDI, ref, F_VDI_managed, TRUE);
     txn_set_bool(t, CLASS_VDI, ref, F_VDI_missing, FALSE);
@@ -66,7 +74,7 @@ void vdi_apply(struct txn *t, const char *ref, struct value *vdi)
 
 void sr_apply(struct txn *t, const char *ref, struct value *stat)
 {
-    if (!txn_get(t, CLASS_SR, ref))
+    if (!txn_get(t, CLASS_SR, ref) || value_as_bool(value_get(stat, "recorded")))
         return;
     txn_set_int(t, CLASS_SR, ref, F_SR_physical_size, value_as_int(value_get(stat, "physical_size")));
     txn_set_int(t, CLASS_SR, ref, F_SR_physical_utilisation, value_as_int(value_get(stat, "physical_utilisation")));
@@ -184,6 +192,8 @@ static gboolean scan(struct call *c, const char *sr_ref)
     g_autoptr(value) answer = storage_call(c, "sr.scan", storage_params(record_str(sr, F_SR_uuid), NULL));
     if (!answer)
         return FALSE;
+    if (value_as_bool(value_get(answer, "recorded")))
+        return TRUE;
     struct txn *t = txn_begin(the_store());
     if (!txn_get(t, CLASS_SR, sr_ref)) {
         txn_abort(t);

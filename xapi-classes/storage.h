@@ -65,6 +65,13 @@ gboolean pbd_plug_now(struct call *c, const char *pbd_ref);
  * the new image's; NULL: a random one. Block. */
 struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *uuid, gboolean snapshot);
 struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *uuid, const char *sr_ref);
+/* TRUE when the type's driver is one that the site added. */
+gboolean sr_type_is_of_site(const char *type);
+/* params (taken over) with the member "context" when they name an SR or a type whose driver the site added: what such a
+ * driver needs to call us. */
+struct value *storage_with_context(struct call *c, struct value *params);
+/* TRUE when a storage driver of the site calls. */
+gboolean call_is_of_driver(const struct call *c);
 /* TRUE when an SM record has that type. */
 gboolean sr_type_is_known(const char *type);
 

@@ -76,21 +76,50 @@ void image_remove(const char *sr_uuid, const char *uuid)
     fault_clear(&f);
 }
 
+/* A driver that keeps records itself has made one already, or a scan was quicker to find what a driver of the site chose
+ * the uuid of: the caller's takes its place. */
+static void drop_known(struct txn *t, const struct record *sr, const char *uuid, struct record **known)
+{
+    struct record *now = txn_get(t, CLASS_SR, sr->ref);
+    g_autoptr(value) vdis = sr_type_is_of_site(record_str(sr, F_SR_type)) ? value_ref(record_field(now, F_SR_VDIs)) : NULL;
+    for (gsize i = 0; vdis && i < value_count(vdis); i++) {
+        struct record *r = txn_get(t, CLASS_VDI, value_str(value_at(vdis, i)));
+        if (!r || strcmp(record_str(r, F_VDI_uuid), uuid) != 0)
+            continue;
+        *known = record_ref(r);
+        txn_destroy(t, CLASS_VDI, (*known)->ref);
+        return;
+    }
+}
+
+static void take_known(struct txn *t, const char *ref, const struct record *known)
+{
+    static const int same[] = {F_VDI_virtual_size, F_VDI_physical_utilisation, F_VDI_location, F_VDI_sm_config,
+                               F_VDI_managed};
+    for (gsize i = 0; i < G_N_ELEMENTS(same); i++)
+        txn_set(t, CLASS_VDI, ref, same[i], value_ref(record_field(known, same[i])));
+}
+
 struct value *image_record(struct call *c, const struct record *sr, const char *uuid, struct value *made,
                            image_record_fn *record, void *data)
 {
+    g_autoptr(record) known = NULL;
     struct txn *t = txn_begin(the_store());
     struct value *ref = NULL;
 
     if (!txn_get(t, CLASS_SR, sr->ref)) /* forgotten meanwhile */
         call_fail(c, "HANDLE_INVALID", "SR", sr->ref, NULL);
-    else
+    else {
+        drop_known(t, sr, uuid, &known);
         ref = record(c, t, uuid, data);
+    }
     if (!ref) {
         txn_abort(t);
         return NULL;
     }
     txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_SR, sr->ref);
+    if (known)
+        take_known(t, value_str(ref), known);
     vdi_apply(t, value_str(ref), made);
     call_commit(c, t);
     return ref;
@@ -103,10 +132,16 @@ struct value *image_make(struct call *c, const char *method, struct value *param
 
     image_work_begin(uuid);
     g_autoptr(value) made = storage_call(c, method, params);
+    const char *answered = value_get_str(made, "vdi", ""); /* a driver of the site may have chosen another one */
+    const char *chosen = uuid_is_valid(answered) && g_ascii_strcasecmp(answered, uuid) != 0 ? answered : uuid;
+    if (chosen != uuid)
+        image_work_begin(chosen);
     if (made)
-        ref = image_record(c, sr, uuid, made, record, data);
+        ref = image_record(c, sr, chosen, made, record, data);
     if (made && !ref)
-        image_remove(record_str(sr, F_SR_uuid), uuid);
+        image_remove(record_str(sr, F_SR_uuid), chosen);
+    if (chosen != uuid)
+        image_work_end(chosen);
     image_work_end(uuid);
     return ref;
 }

@@ -35,6 +35,7 @@ static void record_driver(struct txn *t, struct value *driver)
     txn_set_str(t, CLASS_SM, ref, F_SM_copyright, value_get_str(driver, "copyright", ""));
     txn_set_str(t, CLASS_SM, ref, F_SM_version, value_get_str(driver, "driver_version", ""));
     txn_set_str(t, CLASS_SM, ref, F_SM_required_api_version, value_get_str(driver, "required_api_version", ""));
+    txn_set_str(t, CLASS_SM, ref, F_SM_driver_filename, value_get_str(driver, "driver_filename", ""));
     set_if_given(t, ref, F_SM_capabilities, value_get(driver, "capabilities"));
     set_if_given(t, ref, F_SM_configuration, value_get(driver, "configuration"));
     set_if_given(t, ref, F_SM_features, value_get(driver, "features"));

@@ -66,6 +66,8 @@ struct value *vdi_create(struct call *c)
     storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
     value_builder_put(&b, "virtual_size", value_int(NULL, (size + SECTOR - 1) / SECTOR * SECTOR));
     value_builder_put_string(&b, "type", format);
+    value_builder_put_string(&b, "name_label", value_get_str(given, "name_label", ""));
+    value_builder_put_string(&b, "name_description", value_get_str(given, "name_description", ""));
     return image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, record_created, NULL);
 }
 

@@ -95,6 +95,10 @@ static void put_disk(struct value_builder *b, const struct record *vbd)
     value_builder_put_string(b, "sr", sr != NULL ? record_str(sr, F_SR_uuid) : "");
     value_builder_put_string(b, "vdi", vdi != NULL ? record_str(vdi, F_VDI_uuid) : "");
     value_builder_put_string(b, "vdi_type", type != NULL ? type : "raw");
+    if (vdi != NULL) {
+        value_builder_put_string(b, "vdi_ref", vdi->ref);
+        value_builder_put_string(b, "vdi_location", record_str(vdi, F_VDI_location));
+    }
 }
 
 struct value *vbd_config(const struct record *vbd)
