@@ -132,6 +132,11 @@ void control_ready(void)
     wire_notify(control.wire, "ready", NULL, NULL, 0);
 }
 
+void control_ask(const char *what)
+{
+    wire_notify(control.wire, what, NULL, NULL, 0);
+}
+
 void control_status(const char *text)
 {
     struct value_builder b;

@@ -2,7 +2,7 @@
  *
  * The supervisor names the wire by XENAPID_CONTROL_FD and sends "listener" {kind, address} with one descriptor for
  * each socket, "helper" {name} with one descriptor for each helper (again whenever one was replaced), then "start";
- * later "reload", "stop" and the request "ping". The front sends "ready" and "status" {text}. */
+ * later "reload", "stop" and the request "ping". The front sends "ready", "status" {text}, "restart" and "stop". */
 #ifndef XENAPID_CONTROL_H
 #define XENAPID_CONTROL_H
 
@@ -39,6 +39,9 @@ gboolean control_start(const struct control_callbacks *c);
 void control_ready(void);
 /* One line for "systemctl status". */
 void control_status(const char *text);
+/* The supervisor is to stop us and start another front ("restart"), or to end everything ("stop"). Answers at once; the
+ * stop callback comes as for any other stop. Any thread. */
+void control_ask(const char *what);
 /* Ends the thread; after this no callback runs. Not from a callback. */
 void control_end(void);
 

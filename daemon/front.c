@@ -271,6 +271,7 @@ int main(int argc, char **argv)
     umask(077);
     ignore_signals();
     log_init("xenapid-front", conf->log_level);
+    log_keep();
     front_set_conf(conf);
     raise_descriptor_limit();
     model_init();

@@ -9,11 +9,12 @@
 
 #define ESCAPED_LENGTH 200
 #define MOST_FIELDS    16
+#define KEPT_MOST      (256 * 1024)
 
 static struct {
     const char *program;
     gint level; /* enum log_level; changed at SIGHUP while other threads log */
-    gboolean journal;
+    gboolean journal, keep;
 } sink = {.program = "xenapid", .level = LOG_INFO};
 
 static __thread const struct log_context *context;
@@ -97,7 +98,7 @@ static void put_context(GString *line)
     }
 }
 
-static void write_line(enum log_level level, const GLogField *fields, gsize n_fields)
+static GString *format_line(enum log_level level, const GLogField *fields, gsize n_fields)
 {
     static const char *const names[] = {"error", "warning", "info", "debug"};
     gsize len;
@@ -110,10 +111,50 @@ static void write_line(enum log_level level, const GLogField *fields, gsize n_fi
     put_escaped(line, message, len);
     put_context(line);
     g_string_append_c(line, '\n');
+    return line;
+}
+
+static void write_line(const GString *line)
+{
     /* One write a line, so that processes that share stderr do not mix theirs. */
     ssize_t written = write(STDERR_FILENO, line->str, line->len);
     (void) written;
-    g_string_free(line, TRUE);
+}
+
+/* ---- the last lines ---- */
+
+static struct {
+    GMutex lock;
+    GQueue lines; /* of char *, the oldest first */
+    gsize size;
+} recent;
+
+static void keep_line(const GString *line)
+{
+    g_mutex_lock(&recent.lock);
+    g_queue_push_tail(&recent.lines, g_strndup(line->str, line->len));
+    recent.size += line->len;
+    while (recent.size > KEPT_MOST) {
+        char *oldest = g_queue_pop_head(&recent.lines);
+        recent.size -= strlen(oldest);
+        g_free(oldest);
+    }
+    g_mutex_unlock(&recent.lock);
+}
+
+void log_keep(void)
+{
+    sink.keep = TRUE;
+}
+
+char *log_recent(void)
+{
+    GString *all = g_string_new(NULL);
+    g_mutex_lock(&recent.lock);
+    for (GList *i = recent.lines.head; i; i = i->next)
+        g_string_append(all, i->data);
+    g_mutex_unlock(&recent.lock);
+    return g_string_free(all, FALSE);
 }
 
 static void write_journal(GLogLevelFlags flags, const GLogField *fields, gsize n_fields)
@@ -142,10 +183,15 @@ static GLogWriterOutput write_log(GLogLevelFlags flags, const GLogField *fields,
     enum log_level level = level_of(flags);
     if ((gint) level > g_atomic_int_get(&sink.level))
         return G_LOG_WRITER_HANDLED;
+    GString *line = sink.keep || !sink.journal ? format_line(level, fields, n_fields) : NULL;
     if (sink.journal)
         write_journal(flags, fields, n_fields);
     else
-        write_line(level, fields, n_fields);
+        write_line(line);
+    if (sink.keep)
+        keep_line(line);
+    if (line)
+        g_string_free(line, TRUE);
     return G_LOG_WRITER_HANDLED;
 }
 

@@ -20,6 +20,11 @@ struct log_context {
 /* Answers the context that was there before; c must outlive its use. NULL clears. */
 const struct log_context *log_push(const struct log_context *c);
 
+/* Keeps the last lines, some 256 KiB of them, for log_recent. Once, before threads. */
+void log_keep(void);
+/* Them, oldest first; "" without log_keep. The caller frees. */
+char *log_recent(void);
+
 /* Printable form of a client's text, shortened; the caller frees. */
 char *log_escape(const char *text);
 

@@ -28,7 +28,8 @@ static struct {
     int status;
     gboolean ready; /* the front was, once: from then on what dies is restarted */
     gboolean stopping;
-    guint patience; /* the timer that ends in SIGKILL */
+    gboolean front_asked; /* for another front: that it ends is no failure */
+    guint patience;       /* the timer that ends in SIGKILL */
     gint64 pings;
 } sup;
 
@@ -107,10 +108,16 @@ static gboolean on_impatience(void *data)
     return G_SOURCE_REMOVE;
 }
 
-static void set_patience(int seconds)
+static void forget_patience(void)
 {
     if (sup.patience)
         g_source_remove(sup.patience);
+    sup.patience = 0;
+}
+
+static void set_patience(int seconds)
+{
+    forget_patience();
     sup.patience = g_timeout_add_seconds((guint) seconds, on_impatience, NULL);
 }
 
@@ -143,6 +150,17 @@ static void stop(int status)
     go_on_stopping();
 }
 
+/* A client wants another front. What it has under way has the time that it has at the end. */
+static void replace_front(void)
+{
+    if (sup.stopping || sup.front_asked || !child_is_up(sup.children[FRONT]))
+        return;
+    sup.front_asked = TRUE;
+    notify_status("starting the front again");
+    child_stop(sup.children[FRONT]);
+    set_patience((*sup.conf)->stop_timeout + GRACE_SECONDS);
+}
+
 /* ---- what children do ---- */
 
 static void on_died(struct child *c, const char *how, gboolean failed)
@@ -150,6 +168,13 @@ static void on_died(struct child *c, const char *how, gboolean failed)
     if (sup.stopping) {
         g_info("%s %s", child_name(c), how);
         go_on_stopping();
+        return;
+    }
+    if (c == sup.children[FRONT] && sup.front_asked) {
+        sup.front_asked = FALSE;
+        forget_patience();
+        g_message("%s %s, as it was asked to: another one takes its place", child_name(c), how);
+        child_restart(c);
         return;
     }
     if (!sup.ready && failed) {
@@ -178,6 +203,11 @@ static void on_message(struct child *c, struct wire_message *m)
         notify_ready();
     } else if (m->method && strcmp(m->method, "status") == 0) {
         notify_status(value_get_str(m->params, "text", ""));
+    } else if (m->method && strcmp(m->method, "restart") == 0) {
+        replace_front();
+    } else if (m->method && strcmp(m->method, "stop") == 0) {
+        g_message("stopping, as a client asks");
+        stop(0);
     }
 }
 

@@ -301,6 +301,7 @@ static void update_host_record(struct txn *t, struct value *info)
     const char *h = the_host;
 
     txn_set_str(t, CLASS_host, h, F_host_hostname, value_get_str(info, "hostname", "localhost"));
+    txn_set_str(t, CLASS_host, h, F_host_iscsi_iqn, value_get_str(info, "iscsi_iqn", ""));
     txn_set_str(t, CLASS_host, h, F_host_address, value_get_str(info, "address", ""));
     txn_set_int(t, CLASS_host, h, F_host_API_version_major, API_MAJOR);
     txn_set_int(t, CLASS_host, h, F_host_API_version_minor, API_MINOR);

@@ -30,7 +30,7 @@ EXTRA_DIST += \
 	xapi-classes/session.def xapi-classes/sr_stat.def xapi-classes/subject.def xapi-classes/task.def \
 	xapi-classes/tunnel.def xapi-classes/user.def xapi-classes/vdi_nbd_server_info.def
 libfront_a_SOURCES += xapi-classes/task.c
-libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/host_records.c xapi-classes/host.c xapi-classes/absent.c xapi-classes/certificate.c \
+libfront_a_SOURCES += xapi-classes/start.c xapi-classes/start.h xapi-classes/host_records.c xapi-classes/host.c xapi-classes/host_machine.c xapi-classes/absent.c xapi-classes/certificate.c \
 	xapi-classes/network.c xapi-classes/message.c xapi-classes/sim_fill.c
 libfront_a_SOURCES += xapi-classes/session.c xapi-classes/subject.c xapi-classes/role.c xapi-classes/auth.c \
 	xapi-classes/ask_auth.h

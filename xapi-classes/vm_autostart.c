@@ -2,6 +2,7 @@
 #include "daemon/task.h"
 #include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/operation.h"
+#include "xapi-classes/start.h"
 #include "xapi-classes/vm.h"
 #include "xapi-classes/world.h"
 #include "xenbackend/backend.h"
@@ -68,10 +69,20 @@ static struct value *start(struct call *c, void *data)
     return started ? value_void() : NULL;
 }
 
+/* It is disabled to be emptied and to go down; that has happened. */
+static void enable_host(void)
+{
+    struct txn *t = txn_begin(the_store());
+    if (txn_get(t, CLASS_host, host_ref()) != NULL)
+        txn_set_bool(t, CLASS_host, host_ref(), F_host_enabled, TRUE);
+    txn_commit(t);
+}
+
 void world_autostart(void)
 {
     if (!host_has_booted())
         return;
+    enable_host();
     cpu_pools_autostart();
     g_autoptr(GPtrArray) vms = store_all(the_store(), CLASS_VM);
     g_ptr_array_sort(vms, by_order);

@@ -29,7 +29,7 @@ xenapid_sim_SOURCES = \
 	xenbackend/sim.h \
 	xenbackend/sim_main.c \
 	xenbackend/sim_state.c \
-	xenbackend/sim_host.c \
+	xenbackend/sim_host.c xenbackend/sim_machine.c \
 	xenbackend/sim_domain.c \
 	xenbackend/sim_power.c \
 	xenbackend/sim_tune.c xenbackend/sim_pool.c \
@@ -64,7 +64,7 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen_tune.c \
 	xenbackend/xen_metrics.c \
 	xenbackend/xen_recover.c \
-	xenbackend/xen_host.c \
+	xenbackend/xen_host.c xenbackend/xen_machine.c \
 	xenbackend/xen_cpu.c xenbackend/xen_cpupool.c \
 	xenbackend/xen_net.c \
 	xenbackend/xen_filter.c xenbackend/filter.c xenbackend/filter.h

@@ -55,6 +55,8 @@ extern struct sim {
     const struct conf *conf;
     GHashTable *domains; /* uuid -> struct sim_domain, each with one reference */
     int next_domid;
+    gboolean off;                       /* shut down, until sim.power_on or another process of ours */
+    char *hostname, *iscsi_iqn, *syslog; /* as an administrator set them; NULL: never */
     gint64 extra_memory;     /* that sim.populate needed on top of what is configured */
     gint64 boot_time;        /* microseconds since 1970 */
     struct sim_domain *dom0; /* not in the table */
@@ -143,7 +145,8 @@ sim_fn sim_set_memory_target, sim_set_vcpus, sim_set_scheduler, sim_sysrq, sim_t
 
 /* ---- sim_pool.c: pools of processors ---- */
 
-/* Makes the first pool, and those that were kept (sim_pools of an earlier process, or NULL). Once, at the beginning. */
+/* Makes the first pool, and those that were kept (sim_pools of an earlier process, or NULL). At the beginning
+ * and after each boot; no domain runs. */
 void sim_pools_init(struct value *kept);
 struct value *sim_pools(void);
 const char *sim_pool_uuid(gint64 id);
@@ -178,6 +181,13 @@ void sim_dmesg(const char *format, ...) G_GNUC_PRINTF(1, 2);
 /* Makes domain 0 and the first lines of the console. */
 void sim_host_init(void);
 sim_fn sim_host_info, sim_host_metrics, sim_host_dmesg, sim_host_debug_keys;
+
+/* ---- sim_machine.c: the machine as a whole ---- */
+
+sim_fn sim_host_reboot, sim_host_shutdown, sim_host_set_hostname, sim_host_set_iscsi_iqn, sim_host_set_syslog;
+sim_fn sim_power_on;
+/* FALSE with f set, HOST_NOT_LIVE [], for what a machine does not do while it is off. Without the mutex. */
+gboolean sim_is_on(const char *method, struct fault *f);
 
 /* ---- sim_guest.c: what guests do by themselves, and the clock ---- */
 

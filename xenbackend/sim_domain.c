@@ -446,6 +446,7 @@ struct value *sim_tell(struct sim_op *op, struct fault *f)
     value_builder_put(&b, "memory_total", value_int(NULL, sim_memory_total()));
     value_builder_put(&b, "memory_free", value_int(NULL, sim_memory_free()));
     value_builder_put(&b, "next_domid", value_int(NULL, sim.next_domid));
+    value_builder_put_string(&b, "syslog", sim.syslog != NULL ? sim.syslog : "");
     value_builder_put(&b, "calls", value_int(NULL, (gint64) sim.calls));
     value_builder_put(&b, "faults", sim_fault_list());
     return value_builder_end(&b);

@@ -224,7 +224,10 @@ struct value *sim_host_info(struct sim_op *op G_GNUC_UNUSED, struct fault *f G_G
     const char *const software[] = {"xen", "4.17.0-simulated", "linux", os.release, "backend", "xenapid-sim", NULL};
     struct value_builder b;
     value_builder_map(&b, NULL, 20);
-    value_builder_put_string(&b, "hostname", os.nodename);
+    value_builder_put_string(&b, "hostname", sim.hostname != NULL ? sim.hostname : os.nodename);
+    if (sim.iscsi_iqn != NULL)
+        value_builder_put_string(&b, "iscsi_iqn", sim.iscsi_iqn);
+    value_builder_put(&b, "boot_id", value_printf(NULL, "%" G_GINT64_FORMAT, sim.boot_time));
     value_builder_put_string(&b, "address", "192.0.2.1");
     value_builder_put(&b, "memory_total", value_int(NULL, sim_memory_total()));
     value_builder_put(&b, "memory_free", value_int(NULL, sim_memory_free()));

@@ -20,6 +20,11 @@ static const struct {
     {"host.metrics", sim_host_metrics},
     {"host.dmesg", sim_host_dmesg},
     {"host.debug_keys", sim_host_debug_keys},
+    {"host.reboot", sim_host_reboot},
+    {"host.shutdown", sim_host_shutdown},
+    {"host.set_hostname", sim_host_set_hostname},
+    {"host.set_iscsi_iqn", sim_host_set_iscsi_iqn},
+    {"host.set_syslog", sim_host_set_syslog},
     {"domain.list", sim_list},
     {"domain.start", sim_start},
     {"domain.pause", sim_pause},
@@ -55,6 +60,7 @@ static const struct {
     {"sim.fault", sim_fault},
     {"sim.guest", sim_guest},
     {"sim.populate", sim_populate},
+    {"sim.power_on", sim_power_on},
     {"sim.state", sim_tell},
 };
 
@@ -191,7 +197,7 @@ static struct value *run_storage(struct helper_request *req, struct fault *f)
 /* Every method comes through here, so that any of them can be made to fail. */
 static struct value *handle(struct helper_request *req, struct fault *f)
 {
-    if (!sim_fault_before(req, f))
+    if (!sim_fault_before(req, f) || !sim_is_on(req->method, f))
         return NULL;
     g_autoptr(value) result = find(req->method) != NULL ? run_sim(req, f) : run_storage(req, f);
     if (f->code == NULL && !sim_fault_after(req, f))

@@ -155,6 +155,8 @@ void sim_pools_init(struct value *kept)
     g_checksum_update(sum, (const guchar *) text, -1);
     g_checksum_get_digest(sum, digest, &len);
     storage_uuid_format(digest, 5, uuid);
+    g_clear_pointer(&pools, g_ptr_array_unref);
+    g_clear_pointer(&owner, g_array_unref);
     pools = g_ptr_array_new_with_free_func(pool_free);
     owner = g_array_new(FALSE, TRUE, sizeof(gint64));
     for (int i = 0; i < sim.conf->sim_cpus; i++)

@@ -120,18 +120,36 @@ static char *boot_id(void)
     return g_strstrip(text);
 }
 
+static void put_setting(struct value_builder *b, const char *key, const char *text)
+{
+    if (text != NULL)
+        value_builder_put_string(b, key, text);
+}
+
 static char *host_line(void)
 {
     g_autofree char *boot = boot_id();
     struct value_builder b;
-    value_builder_map(&b, NULL, 4);
+    value_builder_map(&b, NULL, 8);
     value_builder_put_string(&b, "boot", boot);
     put_int(&b, "boot_time", sim.boot_time);
     put_int(&b, "extra_memory", sim.extra_memory);
     put_int(&b, "next_domid", sim.next_domid);
     value_builder_put(&b, "pools", sim_pools());
+    put_setting(&b, "hostname", sim.hostname);
+    put_setting(&b, "iscsi_iqn", sim.iscsi_iqn);
+    put_setting(&b, "syslog", sim.syslog);
     g_autoptr(value) v = value_builder_end(&b);
     return json_text(v);
+}
+
+static void load_setting(char **where, struct value *v, const char *key)
+{
+    const char *text = value_get_str(v, key, NULL);
+    if (text == NULL)
+        return;
+    g_free(*where);
+    *where = g_strdup(text);
 }
 
 /* FALSE when the line is of another boot of the machine: what follows died with it. */
@@ -147,6 +165,9 @@ static gboolean load_line(char *line, gboolean first)
             load_domain(v);
         return !first;
     }
+    load_setting(&sim.hostname, v, "hostname");
+    load_setting(&sim.iscsi_iqn, v, "iscsi_iqn");
+    load_setting(&sim.syslog, v, "syslog");
     if (strcmp(theirs, boot) != 0)
         return FALSE;
     sim.boot_time = sim_int(v, "boot_time", sim.boot_time);

@@ -263,6 +263,14 @@ char *xen_building_mark(void);
 /* ---- xen_host.c, xen_cpu.c, xen_net.c ---- */
 
 helper_fn xen_host_info, xen_host_metrics, xen_host_dmesg, xen_host_debug_keys;
+
+/* ---- xen_machine.c: the machine as a whole ---- */
+
+helper_fn xen_host_reboot, xen_host_shutdown, xen_host_set_hostname, xen_host_set_iscsi_iqn, xen_host_set_syslog;
+/* Its network name. The caller frees. */
+char *xen_host_name(void);
+/* The name of its iSCSI initiator; NULL when it has none. The caller frees. */
+char *xen_host_iscsi_iqn(void);
 /* Bytes that are free for new domains, and in all. */
 gint64 xen_memory_free(void);
 gint64 xen_memory_total(void);

@@ -138,13 +138,13 @@ struct value *xen_host_info(struct helper_request *req, struct fault *f)
 {
     g_auto(xen_op) op = XEN_OP_INIT;
     struct value_builder b;
-    struct utsname os;
-    g_autofree char *address = xen_address();
+    g_autofree char *address = xen_address(), *name = xen_host_name(), *iqn = xen_host_iscsi_iqn();
     if (!xen_op_begin(&op, req, f))
         return NULL;
-    uname(&os);
     value_builder_map(&b, NULL, 24);
-    value_builder_put_string(&b, "hostname", os.nodename);
+    value_builder_put_string(&b, "hostname", name);
+    if (iqn != NULL)
+        value_builder_put_string(&b, "iscsi_iqn", iqn);
     value_builder_put_string(&b, "address", address);
     value_builder_put(&b, "memory_total", value_int(NULL, xen_memory_total()));
     value_builder_put(&b, "memory_free", value_int(NULL, xen_memory_free()));

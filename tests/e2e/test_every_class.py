@@ -435,10 +435,11 @@ class Everything(World):
     """Calls all that is listed once, with arguments of the right types; what it answers to them is its own affair, as
     long as it is an answer."""
     conf = {"sim": {"vms": 5, "start-ms": 1, "shutdown-ms": 1, "reboot-ms": 1, "suspend-ms": 1, "plug-ms": 1}}
-    # Ends the session, waits for something that never comes, or stands for a login.
+    # Ends the session or the server, waits for something that never comes, or stands for a login.
     APART = {"event.next", "session.logout", "session.local_logout", "session.login_with_password",
              "session.slave_local_login", "session.slave_local_login_with_password", "session.change_password",
-             "session.logout_subject_identifier", "session.destroy", "event.from"}
+             "session.logout_subject_identifier", "session.destroy", "event.from", "host.restart_agent",
+             "host.shutdown_agent", "host.reboot", "host.shutdown"}
 
     # No extension is installed; the debugging class fails as it is asked to.
     ITS_OWN = {"host.call_extension": {"MESSAGE_METHOD_UNKNOWN"}}
