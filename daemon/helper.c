@@ -32,6 +32,7 @@ struct work {
     helper_fn *fn;
     struct link *link;
     double progress;
+    gboolean answered; /* under the lock: it was given up */
     GCond cancelled;
     void (*on_cancel)(void *data);
     void *on_cancel_data;
@@ -45,8 +46,10 @@ static struct {
     struct wire *control; /* NULL: not started by a supervisor */
     int terminate;        /* an eventfd that SIGTERM writes */
     GMutex lock;
-    GHashTable *works; /* all under way, of this front and of earlier ones */
-    struct link *link; /* NULL: no front */
+    GHashTable *works;    /* all under way, of this front and of earlier ones */
+    struct link *link;    /* NULL: no front */
+    struct fault refusal; /* without a code: none */
+    gboolean (*spared)(const char *method);
 } helper;
 
 static struct link *link_new(int fd)
@@ -170,6 +173,65 @@ static void cancel(struct work *work)
     work->on_cancel = NULL;
 }
 
+/* ---- refusing ---- */
+
+struct refused {
+    struct link *link;
+    gint64 id;
+};
+
+/* With the lock held. */
+static GArray *give_up_works(void)
+{
+    GArray *all = g_array_new(FALSE, FALSE, sizeof(struct refused));
+    GHashTableIter i;
+    void *key;
+    if (!helper.works) /* not begun yet */
+        return all;
+    g_hash_table_iter_init(&i, helper.works);
+    while (g_hash_table_iter_next(&i, &key, NULL)) {
+        struct work *work = key;
+        if (work->answered || helper.spared(work->method))
+            continue;
+        struct refused one = {link_ref(work->link), work->req.id};
+        work->answered = TRUE;
+        g_array_append_val(all, one);
+        cancel(work);
+    }
+    return all;
+}
+
+void helper_refuse(const struct fault *why, gboolean (*spared)(const char *method))
+{
+    g_mutex_lock(&helper.lock);
+    fault_clear(&helper.refusal);
+    fault_setv(&helper.refusal, why->code, (const char *const *) why->params);
+    helper.spared = spared;
+    g_autoptr(GArray) all = give_up_works();
+    g_mutex_unlock(&helper.lock);
+    for (guint i = 0; i < all->len; i++) {
+        const struct refused *one = &g_array_index(all, struct refused, i);
+        wire_answer_fault(one->link->wire, one->id, why);
+        link_unref(one->link);
+    }
+}
+
+void helper_accept(void)
+{
+    g_mutex_lock(&helper.lock);
+    fault_clear(&helper.refusal);
+    g_mutex_unlock(&helper.lock);
+}
+
+/* TRUE with f set when this method is refused. With the lock held. */
+static gboolean is_refused(const char *method, struct fault *f)
+{
+    if (helper.refusal.code == NULL || helper.spared(method))
+        return FALSE;
+    fault_setv(f, helper.refusal.code, (const char *const *) helper.refusal.params);
+    return TRUE;
+}
+
 /* ---- requests ---- */
 
 static void close_all(int *fds, int n)
@@ -222,8 +284,11 @@ static void run(void *data, void *user_data)
     g_mutex_lock(&helper.lock);
     g_hash_table_remove(work->link->requests, &work->req.id);
     g_hash_table_remove(helper.works, work);
+    gboolean answered = work->answered;
     g_mutex_unlock(&helper.lock);
-    if (!result && fault.code)
+    if (answered)
+        g_debug("%s ended after it had been given up", work->method);
+    else if (!result && fault.code)
         wire_answer_fault(work->link->wire, work->req.id, &fault);
     else
         wire_answer(work->link->wire, work->req.id, result, work->req.answer_fds, work->req.n_answer_fds);
@@ -241,12 +306,17 @@ static helper_fn *find_method(const char *name)
     return NULL;
 }
 
+static void refuse_with(struct link *l, gint64 id, struct fault *f)
+{
+    wire_answer_fault(l->wire, id, f);
+    fault_clear(f);
+}
+
 static void refuse(struct link *l, gint64 id, const char *code, const char *text)
 {
     struct fault f = FAULT_INIT;
     fault_set(&f, code, text, NULL);
-    wire_answer_fault(l->wire, id, &f);
-    fault_clear(&f);
+    refuse_with(l, id, &f);
 }
 
 static void on_cancel_message(struct link *l, struct value *params)
@@ -282,15 +352,17 @@ static void on_request(struct link *l, struct wire_message *m)
     work->req.n_fds = m->n_fds;
     m->n_fds = 0;
 
+    struct fault why = FAULT_INIT;
     g_mutex_lock(&helper.lock);
-    gboolean is_new = !g_hash_table_contains(l->requests, &work->req.id);
-    if (is_new) {
+    if (!is_refused(work->method, &why) && g_hash_table_contains(l->requests, &work->req.id))
+        fault_set(&why, "INTERNAL_ERROR", "a request with this id is under way", NULL);
+    if (!why.code) {
         g_hash_table_insert(l->requests, &work->req.id, work);
         g_hash_table_add(helper.works, work);
     }
     g_mutex_unlock(&helper.lock);
-    if (!is_new) {
-        refuse(l, work->req.id, "INTERNAL_ERROR", "a request with this id is under way");
+    if (why.code) {
+        refuse_with(l, work->req.id, &why);
         work_free(work);
         return;
     }

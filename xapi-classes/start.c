@@ -7,6 +7,8 @@
 #include "xenbackend/backend.h"
 
 #define INFO_TIMEOUT_MS 10000
+#define RETRY_MS        5000
+#define STEP_MS         100
 
 static gint started;
 
@@ -28,29 +30,57 @@ static gboolean update_host(void)
     return TRUE;
 }
 
+/* Once in the life of this process, with the first backend that answers. */
+static gboolean begin(void)
+{
+    storage_start();
+    if (!world_reconcile())
+        return FALSE;
+    sim_fill();
+    templates_start();
+    checkpoints_start();
+    world_autostart();
+    return TRUE;
+}
+
+/* FALSE when the backend did not answer all that was asked. */
+static gboolean bring_in_line(void)
+{
+    static GMutex one_at_a_time;
+    static gboolean begun;
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&one_at_a_time);
+    if (!update_host())
+        return FALSE;
+    if (!begun)
+        return begun = begin();
+    storage_backend_up();
+    return world_reconcile();
+}
+
+/* A backend that is there but does not answer yet (it may be busy with what its predecessor left half done) is asked
+ * again; one that has gone is followed by another, with a task of its own. */
+static struct value *reconcile_task(struct call *c, G_GNUC_UNUSED void *data)
+{
+    while (!bring_in_line() && backend_is_up() && !call_is_cancelled(c))
+        for (int i = 0; i < RETRY_MS && !call_is_cancelled(c); i += STEP_MS)
+            g_usleep(STEP_MS * 1000);
+    return value_void();
+}
+
+static void reconcile_soon(void)
+{
+    if (!task_spawn("reconcile with the backend", NULL, reconcile_task, NULL, NULL))
+        g_warning("too many tasks to reconcile with the new backend now");
+}
+
 void classes_start(void)
 {
     roles_start();
-    gboolean up = update_host();
-    if (up) {
-        storage_start();
-        world_reconcile();
-        sim_fill();
-        templates_start();
-        checkpoints_start();
-        world_autostart();
-    }
+    gboolean up = bring_in_line();
     schedules_start();
     g_atomic_int_set(&started, 1);
-}
-
-static struct value *reconcile_task(G_GNUC_UNUSED struct call *c, G_GNUC_UNUSED void *data)
-{
-    if (update_host()) {
-        storage_backend_up();
-        world_reconcile();
-    }
-    return value_void();
+    if (!up && backend_is_up())
+        reconcile_soon();
 }
 
 void classes_backend_state(gboolean up, G_GNUC_UNUSED void *unused)
@@ -59,8 +89,8 @@ void classes_backend_state(gboolean up, G_GNUC_UNUSED void *unused)
         return; /* classes_start does it */
     if (!up)
         g_warning("the backend is gone; operations fail until its supervisor has started it again");
-    else if (!task_spawn("reconcile with the backend", NULL, reconcile_task, NULL, NULL))
-        g_warning("too many tasks to reconcile with the new backend now");
+    else
+        reconcile_soon();
 }
 
 void classes_notify(const char *method, struct value *params, G_GNUC_UNUSED void *unused)

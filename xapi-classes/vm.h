@@ -109,6 +109,10 @@ void mac_from_seed(const char *seed, const char *device, char mac[18]);
 
 /* Where a host without storage keeps one. */
 char *vm_suspend_path(const char *uuid);
+/* Is one there that was made of the domain that the VM last had? */
+gboolean vm_memory_is_in_file(const struct record *vm);
+/* Removes it, if there is one. */
+void vm_drop_memory_file(const char *uuid);
 /* Destroys the VDI that held one, if any, and if no other VM or snapshot refers to it. Blocks. */
 void vm_drop_suspend_image(struct call *c, const char *vdi);
 /* Without admission. to_vdi: VM_NO_SUSPEND_SR where no repository takes the image, instead of a file. Block. */

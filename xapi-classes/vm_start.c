@@ -80,6 +80,7 @@ gboolean vm_run_domain(struct call *c, struct vm_work *w, const char *method, st
     g_autoptr(value) answer = vm_ask(c, w, method, value_builder_end(params), ASK_LONG_MS);
     if (answer == NULL)
         return FALSE;
+    vm_drop_memory_file(w->uuid); /* used up */
     commit_running(c, w->ref, answer, consoles);
     return TRUE;
 }

@@ -158,7 +158,8 @@ void vm_set_running(struct txn *t, const char *ref, const struct value *state, c
     txn_set_int(t, CLASS_VM, ref, F_VM_domid, domid);
     txn_set_str(t, CLASS_VM, ref, F_VM_resident_on, host);
     txn_set_str(t, CLASS_VM, ref, F_VM_scheduled_to_be_resident_on, NULL_REF);
-    txn_set_str(t, CLASS_VM, ref, F_VM_suspend_VDI, NULL_REF);
+    if (!value_as_bool(value_get(state, "suspending"))) /* else the image is being written */
+        txn_set_str(t, CLASS_VM, ref, F_VM_suspend_VDI, NULL_REF);
     devices_as(t, vm, state, TRUE);
     vm_metrics_update(t, ref, state);
 }

@@ -5,13 +5,31 @@
 #include "xapi-classes/storage.h"
 #include "xapi-classes/vm.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB ((gint64) 1 << 20)
 
 char *vm_suspend_path(const char *uuid)
 {
     return g_strdup_printf("%s/suspend/%s", the_conf()->state_dir, uuid);
+}
+
+gboolean vm_memory_is_in_file(const struct record *vm)
+{
+    g_autofree char *path = vm_suspend_path(record_str(vm, F_VM_uuid));
+    g_autoptr(record) metrics = store_get(the_store(), CLASS_VM_metrics, record_str(vm, F_VM_metrics));
+    struct stat st;
+    return stat(path, &st) == 0 && (metrics == NULL || st.st_mtime >= record_int(metrics, F_VM_metrics_start_time));
+}
+
+void vm_drop_memory_file(const char *uuid)
+{
+    g_autofree char *path = vm_suspend_path(uuid);
+    if (unlink(path) != 0 && errno != ENOENT)
+        g_warning("%s: %s", path, g_strerror(errno));
 }
 
 /* ---- the image ---- */

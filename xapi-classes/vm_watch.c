@@ -81,13 +81,21 @@ static void follow_live(const struct record *vm, const struct value *state)
 /* A domain that went while its memory was being saved went because it was saved: nothing else takes it away then. */
 static void follow_gone(const struct record *vm)
 {
+    gboolean in_file = vm_memory_is_in_file(vm);
     struct txn *t = txn_begin(the_store());
     const struct record *now = txn_get(t, CLASS_VM, vm->ref);
-    if (now != NULL && !ref_is_null(record_str(now, F_VM_suspend_VDI)))
+    if (now != NULL && (in_file || !ref_is_null(record_str(now, F_VM_suspend_VDI))))
         vm_set_suspended(t, vm->ref);
     else if (now != NULL)
         vm_set_halted(t, vm->ref);
     txn_commit(t);
+}
+
+/* A guest that has stopped to be suspended did so for somebody who saves it, and who will take it away or let it go on:
+ * another toolstack, or a backend that goes on with what an earlier front asked for. */
+static gboolean is_being_saved(const struct value *state)
+{
+    return strcmp(value_get_str(state, "shutdown_reason", ""), "suspend") == 0;
 }
 
 static void apply_changed(const struct value *state)
@@ -98,7 +106,7 @@ static void apply_changed(const struct value *state)
         return;
     if (vm == NULL)
         vm_foreign_appeared(state);
-    else if (!is_stopped(power))
+    else if (!is_stopped(power) || is_being_saved(state))
         follow_live(vm, state);
     else if (!vm_is_foreign(vm))
         vm_guest_stopped(vm, state);

@@ -30,6 +30,7 @@ struct sim_domain {
     enum sim_power power;
     gboolean gone;             /* destroyed: no longer in the table */
     gboolean ours;             /* FALSE: as if another toolstack had made it */
+    gboolean suspending;       /* a request is at it */
     const char *reason;        /* static: "poweroff", "reboot", "suspend", "crash", "" */
     struct value *config;      /* as it was started; other_config follows sim.guest */
     struct value *vbds, *vifs; /* MAPs of what is attached: uuid -> as the protocol says */

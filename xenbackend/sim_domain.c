@@ -122,6 +122,7 @@ struct value *sim_domain_state(struct sim_domain *d)
     value_builder_put(&b, "vifs", keys_of(d->vifs));
     value_builder_put(&b, "console", value_builder_end(&console));
     value_builder_put_string(&b, "cpu_pool", sim_pool_uuid(d->pool));
+    value_builder_put(&b, "suspending", value_bool(d->suspending));
     return value_builder_end(&b);
 }
 

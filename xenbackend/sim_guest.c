@@ -359,14 +359,15 @@ struct value *sim_guest(struct sim_op *op, struct fault *f)
     g_autoptr(sim_domain) d = sim_find(op, SIM_ANY, f);
     if (d == NULL)
         return NULL;
-    if (strcmp(what, "poweroff") == 0 || strcmp(what, "reboot") == 0 || strcmp(what, "crash") == 0) {
+    if (strcmp(what, "poweroff") == 0 || strcmp(what, "reboot") == 0 || strcmp(what, "crash") == 0 ||
+        strcmp(what, "suspend") == 0) {
         g_autoptr(sim_domain) runs = sim_find(op, 1u << SIM_RUNNING, f);
         if (runs == NULL)
             return NULL;
         if (*what == 'c')
             sim_stop(d, SIM_CRASHED, "crash");
         else
-            sim_stop(d, SIM_SHUTDOWN, *what == 'r' ? "reboot" : "poweroff");
+            sim_stop(d, SIM_SHUTDOWN, *what == 'r' ? "reboot" : *what == 's' ? "suspend" : "poweroff");
     } else if (strcmp(what, "ignore_shutdown") == 0) {
         set_option(d, "sim:shutdown", "ignore");
     } else if (strcmp(what, "obey_shutdown") == 0) {

@@ -299,14 +299,13 @@ static gboolean save_domain(struct sim_op *op, struct sim_domain *d, gint64 *siz
     return saved;
 }
 
-struct value *sim_suspend(struct sim_op *op, struct fault *f)
+static struct value *suspend(struct sim_op *op, struct sim_domain *d, struct fault *f)
 {
-    g_autoptr(sim_domain) d = sim_find(op, 1u << SIM_RUNNING, f);
     struct request r = {"suspend", "sim:suspend", "VM_FAILED_SUSPEND_ACKNOWLEDGMENT", "VM_SUSPEND_TIMEOUT",
                         sim.conf->sim_suspend_ms / 2};
     gboolean gone = FALSE;
     gint64 size = 0;
-    if (d == NULL || !ask_guest(op, d, &r, &gone, f))
+    if (!ask_guest(op, d, &r, &gone, f))
         return NULL;
     enum sim_end end = gone ? SIM_GONE : sim_work(op, d, sim.conf->sim_suspend_ms - r.ms, 0.5, 1.0);
     if (end == SIM_CANCELLED) {
@@ -327,6 +326,19 @@ struct value *sim_suspend(struct sim_op *op, struct fault *f)
     value_builder_map(&b, NULL, 1);
     value_builder_put(&b, "size", value_int(NULL, size));
     return value_builder_end(&b);
+}
+
+struct value *sim_suspend(struct sim_op *op, struct fault *f)
+{
+    g_autoptr(sim_domain) d = sim_find(op, 1u << SIM_RUNNING, f);
+    if (d == NULL)
+        return NULL;
+    d->suspending = TRUE;
+    struct value *answer = suspend(op, d, f);
+    d->suspending = FALSE;
+    if (answer == NULL && !d->gone)
+        sim_changed(d);
+    return answer;
 }
 
 struct value *sim_resume(struct sim_op *op, struct fault *f)

@@ -2,11 +2,12 @@
  *
  * What a domain is, is kept where it cannot be lost: in the hypervisor and in xenstore. Beside libxl's own keys there
  * are a few of ours, below /local/domain/N/xenapid, which the guest can read but not write:
- *   state         "building PID START" while its creator works on it, "ready", or what was begun: "suspending",
- *                 "destroying"
+ *   state         "ready", or what a process is doing with it: "building PID START", "suspending PID START",
+ *                 "destroying PID START"
  *   name          the VM's name, which need not be unique as Xen's is
  *   vbd/UUID      the virtual device, "xvda"; followed by " empty" for a drive without a medium
  *   vif/UUID      the number of the interface
+ *   doing/UUID    "plug CLASS DEVICE PID START", or unplug: a process is at it
  * A domain with them is ours, every other one is another toolstack's.
  *
  * Long work is libxl's. Each such request has a libxl context of its own (struct xen_op): libxl holds a context's lock
@@ -73,6 +74,12 @@ gboolean xen_build_fault(struct xen_op *op, int rc, const char *uuid, const char
 
 /* ---- xen_store.c: xenstore ---- */
 
+/* A connection of one's own; NULL with errno. */
+struct xs_handle *xen_store_open(void);
+/* Looks after xenstored from now on, on a thread: while it does not answer, requests about domains are refused. */
+void xen_store_guard(void);
+/* Until then the process ends itself instead. */
+void xen_store_ready(void);
 /* All paths are formats. The caller frees what is read; NULL when there is nothing. */
 char *xen_read(const char *path, ...) G_GNUC_PRINTF(1, 2);
 gint64 xen_read_int(gint64 otherwise, const char *path, ...) G_GNUC_PRINTF(2, 3);
@@ -123,7 +130,7 @@ void xen_watch_poke(int domid);
 /* The same, at once: when it returns the front has been told how things stand. To be called before a request that
  * changed something is answered, so that older news never come after the answer. */
 void xen_watch_tell(int domid);
-/* A new front: it is told of all guests again. */
+/* A new front, or one that could not do anything about what it was told: it is told all again. */
 void xen_watch_tell_again(void);
 /* Why the domain of this uuid is going to end, for domain.gone; reason is static. */
 void xen_watch_expect(const char *uuid, const char *reason);
@@ -173,6 +180,9 @@ char *xen_disk_device(struct value *vbd);
 /* The text of our key for it; the caller frees. */
 char *xen_disk_note(struct value *vbd);
 gboolean xen_drives_empty(struct xen_op *op, struct value *config, guint32 domid, struct fault *f);
+/* Takes the device of the class ("vbd", "vif") from the domain. One that is not there is no fault. */
+gboolean xen_device_remove(const struct xen_domain *d, const char *class, const char *device, gboolean force,
+                           const char *uuid, struct fault *f);
 helper_fn xen_vbd_plug, xen_vbd_unplug, xen_vbd_insert, xen_vbd_eject, xen_vif_plug, xen_vif_unplug, xen_vif_update;
 
 /* ---- xen_filter.c: what guests may send and receive ---- */
@@ -257,8 +267,16 @@ void xen_pools_tell(void);
 
 /* Puts right what a helper that was killed left half done. Before the first request. */
 void xen_recover(void);
-/* What is written into a domain's state key while this process builds it. The caller frees. */
-char *xen_building_mark(void);
+/* What of it may take longer, on threads of its own. Once the watch has begun. */
+void xen_recover_rest(void);
+/* What is written into a domain's keys while this process does something with it. The caller frees. */
+char *xen_mark(const char *what);
+/* A domain with this uuid is about to be created, or has got its own keys. */
+void xen_building(const char *uuid, gboolean begins);
+/* The device (as the note of it says) is about to be plugged or unplugged (what: "plug", "unplug"), and the end of
+ * that, however it ended. */
+void xen_device_begin(int domid, const char *what, const char *class, const char *uuid, const char *device);
+void xen_device_end(int domid, const char *uuid);
 
 /* ---- xen_host.c, xen_cpu.c, xen_net.c ---- */
 

@@ -82,7 +82,7 @@ static libxl_key_value_list xenstore_keys(struct value *config)
 {
     struct value *data = value_get(config, "xenstore_data");
     GPtrArray *list = g_ptr_array_new();
-    add_key(list, g_strdup("xenapid/state"), xen_building_mark());
+    add_key(list, g_strdup("xenapid/state"), xen_mark("building"));
     add_key(list, g_strdup("xenapid/name"), xen_guest_text(value_get_str(config, "name", ""), 1000));
     add_notes(list, config);
     for (gsize i = 0; data != NULL && data->type == VALUE_MAP && i < value_count(data); i++) {

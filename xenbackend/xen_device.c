@@ -195,6 +195,66 @@ static gboolean detach_fault(struct xen_op *op, int rc, int domid, const char *c
                      op->words->len > 0 ? op->words->str : libxl_error_to_string(rc), NULL);
 }
 
+/* ---- taken away ---- */
+
+static gboolean remove_disk(struct xen_op *op, const struct xen_domain *d, const char *device, gboolean force,
+                            const char *uuid, struct fault *f)
+{
+    libxl_device_disk disk;
+    libxl_device_disk_init(&disk);
+    guint32 domid = (guint32) d->domid;
+    int rc = libxl_vdev_to_device_disk(op->ctx, domid, device, &disk);
+    gboolean there = rc == 0;
+    if (there) {
+        rc = force ? libxl_device_disk_destroy(op->ctx, domid, &disk, xen_op_how(op))
+                   : libxl_device_disk_safe_remove(op->ctx, domid, &disk, xen_op_how(op));
+        rc = xen_op_wait(op, rc, unplug_deadline());
+    }
+    libxl_device_disk_dispose(&disk);
+    /* One that is not there any more, by the guest's or another toolstack's doing, has been removed. */
+    return !there || rc == 0 || detach_fault(op, rc, d->domid, "VBD", -1, uuid, f);
+}
+
+static gboolean remove_nic(struct xen_op *op, const struct xen_domain *d, int devid, gboolean force, const char *uuid,
+                           struct fault *f)
+{
+    libxl_device_nic nic;
+    libxl_device_nic_init(&nic);
+    guint32 domid = (guint32) d->domid;
+    gboolean there = libxl_devid_to_device_nic(op->ctx, domid, devid, &nic) == 0;
+    int rc = 0;
+    if (there) {
+        rc = force ? libxl_device_nic_destroy(op->ctx, domid, &nic, xen_op_how(op))
+                   : libxl_device_nic_remove(op->ctx, domid, &nic, xen_op_how(op));
+        rc = xen_op_wait(op, rc, unplug_deadline());
+    }
+    libxl_device_nic_dispose(&nic);
+    return rc == 0 || detach_fault(op, rc, d->domid, "VIF", devid, uuid, f);
+}
+
+gboolean xen_device_remove(const struct xen_domain *d, const char *class, const char *device, gboolean force,
+                           const char *uuid, struct fault *f)
+{
+    g_auto(xen_op) op = XEN_OP_INIT;
+    if (!xen_op_begin(&op, NULL, f))
+        return FALSE;
+    if (strcmp(class, "vbd") == 0)
+        return remove_disk(&op, d, device, force, uuid, f);
+    return remove_nic(&op, d, (int) g_ascii_strtoll(device, NULL, 10), force, uuid, f);
+}
+
+/* One whose plugging has failed: libxl leaves what it had made of it. */
+static void take_back(const struct xen_domain *d, const char *class, const char *device, const char *uuid)
+{
+    struct fault f = FAULT_INIT;
+    if (!xen_device_remove(d, class, device, TRUE, uuid, &f)) {
+        g_autofree char *text = fault_text(&f);
+        g_warning("domain %d: what was begun of %s is left over: %s", d->domid, device, text);
+    }
+    fault_clear(&f);
+    set_note(d->domid, class, uuid, NULL);
+}
+
 /* ---- disks plugged ---- */
 
 static struct value *device_answer(const char *device)
@@ -233,31 +293,14 @@ struct value *xen_vbd_plug(struct helper_request *req, struct fault *f)
         !xen_op_begin(&op, req, f))
         return NULL;
     /* First the note: a device that nobody knows of would be worse than a note of a device that is not there. */
+    xen_device_begin(d.domid, "plug", "vbd", uuid_of(vbd), device);
     set_note(d.domid, "vbd", uuid_of(vbd), note);
-    if (xen_disk_is_device(vbd, is_hvm(&d)) && !add_disk(&op, &d, vbd, FALSE, f)) {
-        set_note(d.domid, "vbd", uuid_of(vbd), NULL);
-        return NULL;
-    }
+    gboolean added = !xen_disk_is_device(vbd, is_hvm(&d)) || add_disk(&op, &d, vbd, FALSE, f);
+    if (!added)
+        take_back(&d, "vbd", device, uuid_of(vbd));
+    xen_device_end(d.domid, uuid_of(vbd));
     xen_watch_tell(d.domid);
-    return device_answer(device);
-}
-
-static gboolean remove_disk(struct xen_op *op, const struct xen_domain *d, const char *device, gboolean force,
-                            const char *uuid, struct fault *f)
-{
-    libxl_device_disk disk;
-    libxl_device_disk_init(&disk);
-    guint32 domid = (guint32) d->domid;
-    int rc = libxl_vdev_to_device_disk(op->ctx, domid, device, &disk);
-    gboolean there = rc == 0;
-    if (there) {
-        rc = force ? libxl_device_disk_destroy(op->ctx, domid, &disk, xen_op_how(op))
-                   : libxl_device_disk_safe_remove(op->ctx, domid, &disk, xen_op_how(op));
-        rc = xen_op_wait(op, rc, unplug_deadline());
-    }
-    libxl_device_disk_dispose(&disk);
-    /* One that is not there any more, by the guest's or another toolstack's doing, has been removed. */
-    return !there || rc == 0 || detach_fault(op, rc, d->domid, "VBD", -1, uuid, f);
+    return added ? device_answer(device) : NULL;
 }
 
 /* The device of the attached disk, without what our note says beside; NULL with f set. */
@@ -291,10 +334,12 @@ struct value *xen_vbd_unplug(struct helper_request *req, struct fault *f)
     }
     if (!xen_op_begin(&op, req, f))
         return NULL;
-    if ((!empty || is_hvm(&d)) && !remove_disk(&op, &d, device, force, uuid_of(vbd), f))
-        return NULL;
-    set_note(d.domid, "vbd", uuid_of(vbd), NULL);
-    return device_answer(device);
+    xen_device_begin(d.domid, "unplug", "vbd", uuid_of(vbd), device);
+    gboolean removed = (empty && !is_hvm(&d)) || remove_disk(&op, &d, device, force, uuid_of(vbd), f);
+    if (removed)
+        set_note(d.domid, "vbd", uuid_of(vbd), NULL);
+    xen_device_end(d.domid, uuid_of(vbd));
+    return removed ? device_answer(device) : NULL;
 }
 
 /* ---- media ---- */
@@ -365,23 +410,6 @@ static gboolean add_nic(struct xen_op *op, const struct xen_domain *d, struct va
     return done;
 }
 
-static gboolean remove_nic(struct xen_op *op, const struct xen_domain *d, int devid, gboolean force, const char *uuid,
-                           struct fault *f)
-{
-    libxl_device_nic nic;
-    libxl_device_nic_init(&nic);
-    guint32 domid = (guint32) d->domid;
-    gboolean there = libxl_devid_to_device_nic(op->ctx, domid, devid, &nic) == 0;
-    int rc = 0;
-    if (there) {
-        rc = force ? libxl_device_nic_destroy(op->ctx, domid, &nic, xen_op_how(op))
-                   : libxl_device_nic_remove(op->ctx, domid, &nic, xen_op_how(op));
-        rc = xen_op_wait(op, rc, unplug_deadline());
-    }
-    libxl_device_nic_dispose(&nic);
-    return rc == 0 || detach_fault(op, rc, d->domid, "VIF", devid, uuid, f);
-}
-
 /* Its rules first: not one frame passes before they hold. */
 struct value *xen_vif_plug(struct helper_request *req, struct fault *f)
 {
@@ -393,17 +421,16 @@ struct value *xen_vif_plug(struct helper_request *req, struct fault *f)
     if (!xen_find(req->params, XEN_ALIVE, &d, f) || !device_is_free(d.domid, "vif", uuid_of(vif), device, f) ||
         !xen_op_begin(&op, req, f))
         return NULL;
+    xen_device_begin(d.domid, "plug", "vif", uuid_of(vif), device);
     set_note(d.domid, "vif", uuid_of(vif), device);
-    gboolean there = xen_nic_filter(d.domid, vif, f) && add_nic(&op, &d, vif, f);
-    if (!there || !xen_nic_lock(d.domid, vif, f)) {
-        if (there)
-            remove_nic(&op, &d, devid, TRUE, uuid_of(vif), NULL);
+    gboolean added = xen_nic_filter(d.domid, vif, f) && add_nic(&op, &d, vif, f) && xen_nic_lock(d.domid, vif, f);
+    if (!added) {
+        take_back(&d, "vif", device, uuid_of(vif));
         xen_filter_remove(d.domid, devid);
-        set_note(d.domid, "vif", uuid_of(vif), NULL);
-        return NULL;
     }
+    xen_device_end(d.domid, uuid_of(vif));
     xen_watch_tell(d.domid);
-    return value_empty_map();
+    return added ? value_empty_map() : NULL;
 }
 
 struct value *xen_vif_unplug(struct helper_request *req, struct fault *f)
@@ -419,12 +446,17 @@ struct value *xen_vif_unplug(struct helper_request *req, struct fault *f)
         fault_set(f, "DEVICE_ALREADY_DETACHED", uuid_of(vif), NULL);
         return NULL;
     }
-    int devid = (int) g_ascii_strtoll(note, NULL, 10);
-    if (!xen_op_begin(&op, req, f) || !remove_nic(&op, &d, devid, force, uuid_of(vif), f))
+    if (!xen_op_begin(&op, req, f))
         return NULL;
-    xen_filter_remove(d.domid, devid);
-    set_note(d.domid, "vif", uuid_of(vif), NULL);
-    return value_empty_map();
+    int devid = (int) g_ascii_strtoll(note, NULL, 10);
+    xen_device_begin(d.domid, "unplug", "vif", uuid_of(vif), note);
+    gboolean removed = remove_nic(&op, &d, devid, force, uuid_of(vif), f);
+    if (removed) {
+        xen_filter_remove(d.domid, devid);
+        set_note(d.domid, "vif", uuid_of(vif), NULL);
+    }
+    xen_device_end(d.domid, uuid_of(vif));
+    return removed ? value_empty_map() : NULL;
 }
 
 struct value *xen_vif_update(struct helper_request *req, struct fault *f)

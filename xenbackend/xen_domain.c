@@ -111,6 +111,12 @@ gboolean xen_is_ours(int domid)
     return state != NULL;
 }
 
+static gboolean is_suspending(int domid)
+{
+    g_autofree char *state = xen_read("/local/domain/%d/xenapid/state", domid);
+    return state != NULL && g_str_has_prefix(state, "suspending");
+}
+
 gboolean xen_is_building(int domid)
 {
     g_autofree char *state = xen_read("/local/domain/%d/xenapid/state", domid);
@@ -253,6 +259,7 @@ struct value *xen_state(const struct xen_domain *d, gboolean all)
     value_builder_put(&b, "vifs", attached_interfaces(d->domid));
     value_builder_put(&b, "console", consoles(d->domid, strcmp(type, "hvm") == 0));
     value_builder_put_string(&b, "cpu_pool", pool);
+    value_builder_put(&b, "suspending", value_bool(is_suspending(d->domid)));
     if (all)
         put_measured(&b, d);
     return value_builder_end(&b);

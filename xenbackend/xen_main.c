@@ -85,16 +85,21 @@ static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
     storage_init(c);
     xen.state_dir = g_canonicalize_filename(c->state_dir, NULL);
     xen.xc = xc_interface_open(NULL, NULL, 0);
-    xen.xs = xs_open(0);
+    xen_store_guard();
+    xen.xs = xen_store_open();
     if (xen.xc == NULL || xen.xs == NULL) {
-        g_critical("no Xen here: %s", g_strerror(errno));
+        g_critical("%s: %s", xen.xc == NULL ? "no Xen here" : "xenstored takes no connection", g_strerror(errno));
         return FALSE;
     }
     xen_host_init();
     if (!make_blank(c->runtime_dir) || !open_libxl())
         return FALSE;
     xen_recover();
-    return xen_watch_start();
+    if (!xen_watch_start())
+        return FALSE;
+    xen_recover_rest();
+    xen_store_ready();
+    return TRUE;
 }
 
 int main(int argc, char **argv)

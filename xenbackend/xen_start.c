@@ -153,7 +153,9 @@ struct value *xen_build(struct helper_request *req, struct value *config, int fd
     guint32 domid = (guint32) INVALID_DOMID;
     if (!claim_uuid(uuid, f))
         return NULL;
+    xen_building(uuid, TRUE);
     gboolean built = xen_op_begin(&op, req, f) && build(&op, config, fd, paused, &domid, f);
+    xen_building(uuid, FALSE);
     release_uuid(uuid);
     if (!built)
         return NULL;
@@ -171,8 +173,9 @@ struct value *xen_domain_start(struct helper_request *req, struct fault *f)
 
 gboolean xen_destroy(struct xen_op *op, const struct xen_domain *d, struct fault *f)
 {
+    g_autofree char *mark = xen_mark("destroying");
     if (xen_is_ours(d->domid)) /* so that it is finished if we are not there to do it */
-        xen_write("destroying", "/local/domain/%d/xenapid/state", d->domid);
+        xen_write(mark, "/local/domain/%d/xenapid/state", d->domid);
     int rc = xen_op_wait(op, libxl_domain_destroy(op->ctx, (guint32) d->domid, xen_op_how(op)), 0);
     if (rc == 0)
         xen_filter_forget(d->domid);

@@ -54,8 +54,9 @@ struct value *xen_domain_suspend(struct helper_request *req, struct fault *f)
     if (!xen_find(req->params, 1u << XEN_RUNNING, &d, f) || !xen_image_create(&image, req->params, d.uuid, f) ||
         !xen_op_begin(&op, req, f))
         return NULL;
+    g_autofree char *mark = xen_mark("suspending");
     if (xen_is_ours(d.domid))
-        xen_write("suspending", "/local/domain/%d/xenapid/state", d.domid);
+        xen_write(mark, "/local/domain/%d/xenapid/state", d.domid);
     op.to = 0.95;
     if (!save(&op, &d, &image, timeout, &size, f)) {
         go_on(&d);

@@ -26,6 +26,7 @@ struct watched {
     guint32 flags; /* the hypervisor's, when last seen */
     guint32 pool;
     gboolean look, look_guest;
+    gboolean again; /* to be told even if it is what was told */
 };
 
 static struct {
@@ -156,8 +157,9 @@ static void tell_state(struct watched *w)
     if (w->pool != 0)
         xen_pools_tell(); /* first what the state speaks of */
     g_autoptr(value) state = xen_state(&d, FALSE);
-    if (w->state != NULL && value_equal(state, w->state))
+    if (w->state != NULL && !w->again && value_equal(state, w->state))
         return;
+    w->again = FALSE;
     value_unref(w->state);
     w->state = g_steal_pointer(&state);
     g_autoptr(value) all = xen_state(&d, TRUE);
@@ -306,7 +308,7 @@ static gboolean take_events(void)
     return any;
 }
 
-static void forget_told_guests(void)
+static void forget_told(void)
 {
     GHashTableIter iter;
     gpointer value;
@@ -314,7 +316,7 @@ static void forget_told_guests(void)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         struct watched *w = value;
         g_clear_pointer(&w->guest, value_unref);
-        w->look_guest = TRUE;
+        w->look = w->look_guest = w->again = TRUE;
     }
 }
 
@@ -339,7 +341,7 @@ static guint64 take_pokes(void)
             watch.list = TRUE;
     }
     if (again)
-        forget_told_guests();
+        forget_told();
     return asked;
 }
 
@@ -369,7 +371,10 @@ static void check_xenstore(void)
 {
     g_autofree char *name = xen_read("/local/domain/0/name");
     if (name == NULL && errno != ENOENT) {
-        g_critical("xenstore does not answer: %s", g_strerror(errno));
+        g_critical(
+            "xenstored is gone (%s), and a new one does not know this host's domains: guests go on, but nothing can "
+            "be done with them. Shut them down from inside, then reboot this host",
+            g_strerror(errno));
         _exit(1);
     }
 }
@@ -420,7 +425,7 @@ static void *watch_thread(void *data G_GNUC_UNUSED)
 
 gboolean xen_watch_start(void)
 {
-    watch.xs = xs_open(0);
+    watch.xs = xen_store_open();
     watch.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     watch.domains = g_hash_table_new_full(NULL, NULL, NULL, watched_free);
     watch.pokes = g_array_new(FALSE, FALSE, sizeof(int));
