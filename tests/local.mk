@@ -75,7 +75,7 @@ tests_bench_bench_mhd_LDADD = $(MHD_LIBS)
 tests_bench_bench_abyss_SOURCES = tests/bench/bench-abyss.c
 tests_bench_bench_abyss_LDADD = -lxmlrpc_server_abyss -lxmlrpc_server -lxmlrpc_abyss -lxmlrpc -lxmlrpc_xmlparse \
 	-lxmlrpc_xmltok -lxmlrpc_util -lpthread
-EXTRA_DIST += tests/bench/run tests/bench/README
+EXTRA_DIST += tests/bench/run tests/bench/storage tests/bench/README
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = python3
 AM_TESTS_ENVIRONMENT = DESCRIBE_API=$(abs_top_builddir)/tests/unit/describe-api; export DESCRIBE_API;

@@ -1,7 +1,7 @@
 """SIGKILL of any of the daemon's processes, of its tools and of all at once, at any moment of work on disks: afterwards
 every image is whole or gone, the records agree with the files, and nothing is left behind.
 
-The moments are random but for the seed: XENAPID_SEED (1), XENAPID_CRASHES (24) kills; XENAPID_CRASHES=1000 is a night's
+The moments are random but for the seed: XENAPID_SEED (1), XENAPID_CRASHES (16) kills; XENAPID_CRASHES=1000 is a night's
 work. What was done and when the kill came is printed when something is wrong."""
 import http.client
 import json
@@ -20,7 +20,7 @@ from harness import Failure, Server, Session, eventually, is_alive
 MIB = 1 << 20
 NULL = "OpaqueRef:NULL"
 SEED = int(os.environ.get("XENAPID_SEED", "1"))
-CRASHES = int(os.environ.get("XENAPID_CRASHES", "24"))
+CRASHES = int(os.environ.get("XENAPID_CRASHES", "16"))
 SIZE = {"raw": 3 * MIB, "qcow2": 4 * MIB}
 CUT = (OSError, http.client.HTTPException, ValueError)  # what clients of a dying server see
 VICTIMS = ("xenapid-sim", "xenapid-front", "tool", "supervisor", "all", "xenapid-auth")
@@ -45,6 +45,8 @@ class Work(threading.Thread):
 
 
 class CrashStorage(unittest.TestCase):
+    victims = VICTIMS, (5, 4, 5, 2, 3, 1)
+
     @classmethod
     def setUpClass(cls):
         # Temporary files of the daemon and its tools, apart from those of others.
@@ -63,10 +65,14 @@ class CrashStorage(unittest.TestCase):
         cls.addClassCleanup(cls.server.clean)
         cls.addClassCleanup(cls.server.stop)
         cls.s = cls.server.login()
-        cls.sr = cls.call("pool.get_default_SR", cls.call("pool.get_all")[0])
+        cls.choose_sr()
         cls.settle()
         cls.location = cls.call("PBD.get_device_config", cls.call("SR.get_PBDs", cls.sr)[0])["location"]
         cls.make()
+
+    @classmethod
+    def choose_sr(cls):
+        cls.sr = cls.call("pool.get_default_SR", cls.call("pool.get_all")[0])
 
     @classmethod
     def call(cls, method, *params):
@@ -193,7 +199,9 @@ class CrashStorage(unittest.TestCase):
         def do():
             status, _, text = self.server.request("PUT", f"/import?session_id={self.s.ref}&sr_id={self.sr}", self.xva,
                                                   timeout=60)
-            return status == 200
+            if status != 200:
+                raise Failure(text.decode().split())
+            return True
         work = yield do
         vms, vdis = self.new()
         self.assertEqual((len(vms), len(vdis)) if vms or work.result else (0, len(vdis)), (1, 2) if vms or work.result else (0, 0))
@@ -355,8 +363,7 @@ class CrashStorage(unittest.TestCase):
         took = time.monotonic() - work.began
         self.assertFalse(work.is_alive(), "the client was left waiting")
         self.story.append(f"after {took:.3f} s: {work.result} {work.cut or ''}")
-        if not victim:
-            self.assertIsNone(work.cut)
+        self.cut_for_a_reason(work.cut, victim)
         self.settle()
         self.check_files()
         with self.assertRaises(StopIteration):
@@ -365,12 +372,16 @@ class CrashStorage(unittest.TestCase):
         self.clean()
         return took
 
-    def test_kills(self):
+    def cut_for_a_reason(self, why, victim):
+        if not victim:
+            self.assertIsNone(why)
+
+    def test(self):
         works, self.story = self.works(), []
         duration = {name: self.crash(work, None, 0) for name, work in works.items()}
         pick = random.Random(SEED)
         for i in range(CRASHES):
-            name, victim = pick.choice(sorted(works)), pick.choices(VICTIMS, (5, 4, 5, 2, 3, 1))[0]
+            name, victim = pick.choice(sorted(works)), pick.choices(*self.victims)[0]
             after = pick.random() * 1.1 * duration[name]
             self.story = [f"{i} of seed {SEED}: {name}, {victim} after {after:.3f} of {duration[name]:.3f} s"]
             try:
@@ -381,6 +392,43 @@ class CrashStorage(unittest.TestCase):
                     print("files:", *sorted(os.listdir(self.location)), file=sys.stderr, flush=True)
                 self.server.print_log()
                 raise
+
+
+class FullDisk(CrashStorage):
+    """The SR is full, or becomes so at any moment of the work, which fails and has changed nothing."""
+    victims = ("full",), None
+    ROOM = 40 * MIB
+
+    @classmethod
+    def choose_sr(cls):
+        place = os.path.join(cls.tmp.name, "medium")
+        os.mkdir(place)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={cls.ROOM},mode=777", "none", place],
+                                 capture_output=True, text=True)
+        if mounted.returncode != 0:
+            raise unittest.SkipTest(f"a full disk needs a file system that can be mounted: {mounted.stderr.strip()}")
+        cls.addClassCleanup(subprocess.run, ["umount", "-l", place])
+        cls.filler = os.path.join(place, "filler")
+        cls.sr = cls.call("SR.create", cls.call("host.get_all")[0], {"location": os.path.join(place, "sr")}, "0", "small",
+                          "", "file", "user", False, {})
+        cls.call("pool.set_default_SR", cls.call("pool.get_all")[0], cls.sr)
+
+    def kill(self, victim, until):
+        """Somebody else takes what room is left."""
+        time.sleep(max(until - time.monotonic(), 0))
+        with open(self.filler, "wb", buffering=0) as f:
+            try:
+                while True:
+                    f.write(bytes(64 * 1024))
+            except OSError:
+                return f"filled {f.tell() // 1024} KiB"
+
+    def cut_for_a_reason(self, why, victim):
+        if victim:
+            os.unlink(self.filler)
+        if why:
+            self.assertIsInstance(why, Failure)
+            self.assertEqual(why.code, "SR_FULL", why)
 
 
 if __name__ == "__main__":
