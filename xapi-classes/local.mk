@@ -42,7 +42,7 @@ libfront_a_SOURCES += xapi-classes/storage.c xapi-classes/storage.h xapi-classes
 libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-classes/operation_private.h \
 	xapi-classes/operation_devices.c xapi-classes/vm.h xapi-classes/vm.c xapi-classes/vm_ask.c \
 	xapi-classes/vm_autostart.c xapi-classes/vm_checkpoint.c xapi-classes/vm_appliance.c xapi-classes/vm_clone.c xapi-classes/vm_config.c xapi-classes/vm_create.c \
-	xapi-classes/vm_device.c xapi-classes/vm_disks.c xapi-classes/vm_foreign.c xapi-classes/vm_foreign.h \
+	xapi-classes/vm_data_source.c xapi-classes/vm_device.c xapi-classes/vm_disks.c xapi-classes/vm_foreign.c xapi-classes/vm_foreign.h \
 	xapi-classes/vm_memory.c xapi-classes/vm_metrics.c \
 	xapi-classes/vm_place.c xapi-classes/vm_power.c xapi-classes/vm_provision.c xapi-classes/vm_recover.c xapi-classes/vm_revert.c xapi-classes/vm_start.c \
 	xapi-classes/vm_state.c xapi-classes/vm_stop.c xapi-classes/vm_stop.h xapi-classes/vm_suspend.c xapi-classes/vm_twin.c \

@@ -33,9 +33,9 @@ static gboolean update_host(void)
 /* Once in the life of this process, with the first backend that answers. */
 static gboolean begin(void)
 {
-    storage_start();
-    if (!world_reconcile())
+    if (!world_reconcile()) /* before images that nobody refers to are removed */
         return FALSE;
+    storage_start();
     sim_fill();
     templates_start();
     checkpoints_start();
@@ -53,8 +53,10 @@ static gboolean bring_in_line(void)
         return FALSE;
     if (!begun)
         return begun = begin();
+    if (!world_reconcile())
+        return FALSE;
     storage_backend_up();
-    return world_reconcile();
+    return TRUE;
 }
 
 /* A backend that is there but does not answer yet (it may be busy with what its predecessor left half done) is asked

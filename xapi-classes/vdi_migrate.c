@@ -154,6 +154,16 @@ static gboolean put_in_place(struct call *c, const struct move *m, const char *n
     return TRUE;
 }
 
+/* What the domain says of itself meanwhile is looked at once the records agree with it. */
+static gboolean hand_over(struct call *c, const struct move *m, const char *new)
+{
+    g_auto(vm_work) w = VM_WORK_INIT;
+    if (!is_live(m))
+        return put_in_place(c, m, new);
+    vm_work_begin(&w, m->vm);
+    return pivot(c, m) && put_in_place(c, m, new);
+}
+
 /* Whatever happens, of the two images the one that the VM has is left. */
 static struct value *move_disk(struct call *c, struct move *m)
 {
@@ -163,9 +173,7 @@ static struct value *move_disk(struct call *c, struct move *m)
     drafts_add(drafts, record_str(m->from, F_SR_uuid), record_str(m->vdi, F_VDI_uuid));
     if (drafts_begin(drafts, &c->fault))
         new = make(c, m);
-    if (new &&is_live(m) && !pivot(c, m))
-        g_clear_pointer(&new, value_unref);
-    if (new && !put_in_place(c, m, value_str(new)))
+    if (new && !hand_over(c, m, value_str(new)))
         g_clear_pointer(&new, value_unref);
     drafts_end(c, drafts);
     return c->fault.code ? NULL : new;

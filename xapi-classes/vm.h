@@ -90,7 +90,8 @@ gboolean vdi_is_reserved(const char *vdi);
 
 /* ---- devices (vm_device.c) ---- */
 
-/* Where a name ("0", "xvda", "hda1", "sdb", "fda") stands: equal numbers are the same place. -1: no such name. */
+/* Where a name ("0", "xvda", "hda1", "sdb", "fda", "51712", "0xca00") stands: equal numbers are the same place. -1: no
+ * such name. */
 int vbd_position(const char *name);
 /* "xvda" for 0; the name itself where it is one. */
 char *vbd_device_name(const char *userdevice);
@@ -104,6 +105,11 @@ gboolean vif_device_taken(struct txn *t, const struct record *vm, const char *de
 gboolean mac_is_valid(const char *mac);
 /* From a VM's seed and the device's number: always the same. */
 void mac_from_seed(const char *seed, const char *device, char mac[18]);
+
+/* ---- figures (vm_data_source.c) ---- */
+
+/* What domain.usage says of disks, for who asks later. Any thread. */
+void vm_rates_take(const struct value *domains);
 
 /* ---- suspend images (vm_suspend.c) ---- */
 

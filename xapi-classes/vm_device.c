@@ -44,11 +44,36 @@ static int named_position(const char *name, gsize prefix, int base)
     return base + disk * PARTITIONS + partition;
 }
 
+/* What Xen's block devices are numbered by: Linux's major and minor numbers of xvd, hd and sd, and a form of its own
+ * for more disks. FALSE: text is none of these. */
+static gboolean linux_device(const char *text, const char **kind, int *disk, int *partition)
+{
+    enum { XVD = 202, SD = 8, IDE0 = 3, IDE1 = 22, EXTENDED = 1 << 28 };
+    guint64 n;
+    gboolean hex = g_str_has_prefix(text, "0x");
+    if (!g_ascii_string_to_unsigned(hex ? text + 2 : text, hex ? 16 : 10, MAX_DISK_NUMBER + 1, 2 * EXTENDED - 1, &n,
+                                    NULL))
+        return FALSE;
+    int major = (int) (n >> 8), minor = (int) (n & 0xff);
+    gboolean ide = (major == IDE0 || major == IDE1) && minor < 2 * 64;
+    *kind = ide ? "hd" : major == SD ? "sd" : "xvd";
+    *disk = ide ? minor / 64 + (major == IDE1 ? 2 : 0) : minor / 16;
+    *partition = ide ? minor % 64 : minor % 16;
+    if (n >= EXTENDED) {
+        *disk = (int) ((n & (EXTENDED - 1)) >> 8);
+        *partition = minor;
+    }
+    return (n >= EXTENDED || ide || major == SD || major == XVD) && *disk <= MAX_DISK_NUMBER && *partition < PARTITIONS;
+}
+
 int vbd_position(const char *name)
 {
-    int n = plain_number(name, MAX_DISK_NUMBER);
+    const char *kind;
+    int disk, partition, n = plain_number(name, MAX_DISK_NUMBER);
     if (n >= 0)
         return n * PARTITIONS;
+    if (linux_device(name, &kind, &disk, &partition))
+        return disk * PARTITIONS + partition;
     if (g_str_has_prefix(name, "xvd"))
         return named_position(name, 3, 0);
     if (g_str_has_prefix(name, "hd") || g_str_has_prefix(name, "sd"))
@@ -58,14 +83,27 @@ int vbd_position(const char *name)
     return -1;
 }
 
+static char *device_name(const char *kind, int disk, int partition)
+{
+    char letters[3] = {(char) ('a' + disk % 26), '\0', '\0'}, number[8] = "";
+    if (disk >= 26) {
+        letters[1] = letters[0];
+        letters[0] = (char) ('a' + disk / 26 - 1);
+    }
+    if (partition > 0)
+        g_snprintf(number, sizeof number, "%d", partition);
+    return g_strconcat(kind, letters, number, NULL);
+}
+
 char *vbd_device_name(const char *userdevice)
 {
-    int n = plain_number(userdevice, MAX_DISK_NUMBER);
-    if (n < 0)
-        return g_strdup(userdevice);
-    if (n < 26)
-        return g_strdup_printf("xvd%c", 'a' + n);
-    return g_strdup_printf("xvd%c%c", 'a' + n / 26 - 1, 'a' + n % 26);
+    const char *kind;
+    int disk, partition, n = plain_number(userdevice, MAX_DISK_NUMBER);
+    if (n >= 0)
+        return device_name("xvd", n, 0);
+    if (linux_device(userdevice, &kind, &disk, &partition))
+        return device_name(kind, disk, partition);
+    return g_strdup(userdevice);
 }
 
 /* A VBD that says nothing of its place stands where its device name says. */

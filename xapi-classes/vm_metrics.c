@@ -133,6 +133,7 @@ static void take_usage(struct txn *t, const struct value *usage)
 void world_domain_usage(struct value *params)
 {
     const struct value *domains = value_get(params, "domains");
+    vm_rates_take(domains);
     struct txn *t = txn_begin(the_store());
     for (gsize i = 0; i < value_count(domains); i++)
         take_usage(t, value_at(domains, i));

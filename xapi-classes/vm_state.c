@@ -96,12 +96,28 @@ static void set_attached(struct txn *t, const struct record *vm, const struct va
     }
 }
 
+/* A disk that moved under the guest: what the domain has is what the VM has, also when nobody was left to say so. */
+static void images_as(struct txn *t, const struct record *vm, const struct value *images)
+{
+    const struct value *refs = record_field(vm, F_VM_VBDs);
+    for (gsize i = 0; i < value_count(refs); i++) {
+        const char *ref = value_str(value_at(refs, i));
+        const struct record *vbd = txn_get(t, CLASS_VBD, ref);
+        const char *uuid = vbd != NULL ? value_get_str(images, record_str(vbd, F_VBD_uuid), NULL) : NULL;
+        g_autoptr(record) vdi = uuid != NULL ? store_get_by_uuid(the_store(), CLASS_VDI, uuid) : NULL;
+        if (vdi != NULL && txn_get(t, CLASS_VDI, vdi->ref) != NULL && strcmp(record_str(vbd, F_VBD_VDI), vdi->ref) != 0)
+            txn_set_str(t, CLASS_VBD, ref, F_VBD_VDI, vdi->ref);
+    }
+}
+
 static void devices_as(struct txn *t, const struct record *vm, const struct value *state, gboolean all)
 {
     set_attached(t, vm, state != NULL ? value_get(state, "vbds") : NULL, all, F_VM_VBDs, CLASS_VBD, F_VBD_uuid,
                  F_VBD_currently_attached);
     set_attached(t, vm, state != NULL ? value_get(state, "vifs") : NULL, all, F_VM_VIFs, CLASS_VIF, F_VIF_uuid,
                  F_VIF_currently_attached);
+    if (state != NULL && value_get(state, "images") != NULL)
+        images_as(t, vm, value_get(state, "images"));
 }
 
 /* ---- power states ---- */

@@ -51,7 +51,7 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen_domain.c \
 	xenbackend/xen_watch.c \
 	xenbackend/xen_guest.c \
-	xenbackend/xen_usage.c \
+	xenbackend/xen_usage.c xenbackend/xen_disk_usage.c \
 	xenbackend/xen_boot.c \
 	xenbackend/xen_config.c \
 	xenbackend/xen_device.c \

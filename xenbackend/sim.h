@@ -165,6 +165,8 @@ sim_fn sim_vbd_plug, sim_vbd_unplug, sim_vbd_insert, sim_vbd_eject, sim_vif_plug
 
 /* [{"uuid", "io_read_kbs", "io_write_kbs"}] of each disk since it was asked last. */
 struct value *sim_disk_usage(struct sim_domain *d);
+/* VBD -> VDI of its disks. */
+struct value *sim_disk_images(const struct sim_domain *d);
 /* Device -> bytes of those whose size changed while the guest had them. */
 struct value *sim_disk_sizes(struct sim_domain *d);
 /* sim.guest's "read" and "write". Lets the mutex go. */

@@ -64,6 +64,19 @@ struct value *sim_disk_usage(struct sim_domain *d)
     return value_builder_end(&set);
 }
 
+struct value *sim_disk_images(const struct sim_domain *d)
+{
+    struct value_builder b;
+    value_builder_map(&b, NULL, value_count(d->vbds));
+    for (gsize i = 0; i < value_count(d->vbds); i++) {
+        const struct value_member *m = &d->vbds->u.map.m[i];
+        const char *vdi = value_get_str(m->value, "vdi", "");
+        if (*vdi != '\0' && strcmp(value_get_str(m->value, "type", "Disk"), "Disk") == 0)
+            value_builder_put_string(&b, value_str(m->key), vdi);
+    }
+    return value_builder_end(&b);
+}
+
 struct value *sim_disk_sizes(struct sim_domain *d)
 {
     struct value_builder b;
@@ -231,19 +244,6 @@ static struct value *attached(struct sim_op *op, const struct sim_domain *d, str
     return vbd;
 }
 
-/* A copy of a disk that may be written to meanwhile: "writes" tells domain.vbd_pivot whether it was. */
-struct value *sim_vbd_mirror(struct sim_op *op, struct fault *f)
-{
-    g_autoptr(sim_domain) d = sim_find(op, SIM_ALIVE, f);
-    struct value *vbd = d != NULL ? attached(op, d, f) : NULL;
-    if (vbd == NULL)
-        return NULL;
-    const struct sim_io *io = io_of(d, value_get_str(vbd, "uuid", ""));
-    gint64 writes = io->writing == 0 ? io->writes : -1;
-    g_autoptr(value) made = copy_unlocked(op, f);
-    return made != NULL ? value_map_with(made, "writes", value_int(NULL, writes)) : NULL;
-}
-
 static gboolean is_quiet(struct sim_domain *d)
 {
     GHashTableIter iter;
@@ -255,6 +255,33 @@ static gboolean is_quiet(struct sim_domain *d)
     return TRUE;
 }
 
+/* From here to let_write the guest's writes wait: QEMU's tools copy no image that somebody writes to. */
+static gboolean hold(struct sim_op *op, struct sim_domain *d, struct sim_io *io, struct fault *f)
+{
+    io->held = TRUE;
+    return sim_wait(op, d, G_MAXINT64, is_quiet) == SIM_DONE || fault_set(f, "TASK_CANCELLED", "", NULL);
+}
+
+static void let_write(struct sim_domain *d, struct sim_io *io)
+{
+    io->held = FALSE;
+    g_cond_broadcast(&d->changed);
+}
+
+/* A copy; "writes" tells domain.vbd_pivot whether the guest has written since. */
+struct value *sim_vbd_mirror(struct sim_op *op, struct fault *f)
+{
+    g_autoptr(sim_domain) d = sim_find(op, SIM_ALIVE, f);
+    struct value *vbd = d != NULL ? attached(op, d, f) : NULL;
+    if (vbd == NULL)
+        return NULL;
+    struct sim_io *io = io_of(d, value_get_str(vbd, "uuid", ""));
+    g_autoptr(value) made = hold(op, d, io, f) ? copy_unlocked(op, f) : NULL;
+    gint64 writes = io->writes;
+    let_write(d, io);
+    return made != NULL ? value_map_with(made, "writes", value_int(NULL, writes)) : NULL;
+}
+
 static void replace_disk(struct sim_domain *d, struct value *vbd)
 {
     struct value *now = value_map_with(d->vbds, value_get_str(vbd, "uuid", ""), value_ref(vbd));
@@ -263,11 +290,11 @@ static void replace_disk(struct sim_domain *d, struct value *vbd)
     sim_changed(d);
 }
 
-/* Writes wait; what was written since the copy began is copied once more; then the guest has the new image. */
+/* What was written since the copy is copied once more; then the guest has the new image. */
 static gboolean pivot(struct sim_op *op, struct sim_domain *d, struct sim_io *io, struct fault *f)
 {
-    if (sim_wait(op, d, G_MAXINT64, is_quiet) != SIM_DONE)
-        return fault_set(f, "TASK_CANCELLED", "", NULL);
+    if (!hold(op, d, io, f))
+        return FALSE;
     if (io->writes != sim_int(op->params, "writes", -1)) {
         g_autoptr(value) again = copy_unlocked(op, f);
         if (again == NULL)
@@ -286,10 +313,8 @@ struct value *sim_vbd_pivot(struct sim_op *op, struct fault *f)
     if (vbd == NULL)
         return NULL;
     struct sim_io *io = io_of(d, value_get_str(vbd, "uuid", ""));
-    io->held = TRUE;
     gboolean done = pivot(op, d, io, f);
-    io->held = FALSE;
-    g_cond_broadcast(&d->changed);
+    let_write(d, io);
     return done ? value_empty_map() : NULL;
 }
 

@@ -119,6 +119,7 @@ struct value *sim_domain_state(struct sim_domain *d)
     value_builder_put_string(&b, "type", value_get_str(d->config, "type", "pv"));
     value_builder_put(&b, "ours", value_bool(d->ours));
     value_builder_put(&b, "vbds", keys_of(d->vbds));
+    value_builder_put(&b, "images", sim_disk_images(d));
     value_builder_put(&b, "vifs", keys_of(d->vifs));
     value_builder_put(&b, "console", value_builder_end(&console));
     value_builder_put_string(&b, "cpu_pool", sim_pool_uuid(d->pool));

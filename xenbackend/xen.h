@@ -155,6 +155,13 @@ void xen_usage_tell(void);
 double xen_usage_vcpu(int domid, guint vcpu);
 struct value *xen_usage_host(void);
 
+/* ---- xen_disk_usage.c: what guests read and wrote ---- */
+
+/* Looks at all disks that the kernel serves; one thread. */
+void xen_disk_usage_measure(void);
+/* [{"uuid", "io_read_kbs", "io_write_kbs"}] of a domain's, between the last two looks. */
+struct value *xen_disk_usage(int domid);
+
 /* ---- xen_config.c: a VM's description as libxl wants it ---- */
 
 /* Fills *c, which the caller disposes of. Empty drives come with a blank medium: device models (QEMU 7.2) that begin

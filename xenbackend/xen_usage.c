@@ -96,10 +96,11 @@ static struct value *shares(const GArray *share)
 static struct value *tell_one(const struct xen_domain *d)
 {
     struct value_builder b;
-    value_builder_map(&b, NULL, 3);
+    value_builder_map(&b, NULL, 4);
     value_builder_put_string(&b, "uuid", d->uuid);
     value_builder_put(&b, "memory_actual", value_int(NULL, (gint64) d->info.tot_pages * PAGE_BYTES));
     value_builder_put(&b, "cpu", shares(usage_of(d)->share));
+    value_builder_put(&b, "vbds", xen_disk_usage(d->domid));
     return value_builder_end(&b);
 }
 
@@ -132,6 +133,7 @@ void xen_usage_tell(void)
     g_autoptr(GArray) all = xen_domains();
     if (all == NULL)
         return;
+    xen_disk_usage_measure();
     g_mutex_lock(&lock);
     begin();
     rounds++;
