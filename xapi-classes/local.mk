@@ -48,7 +48,7 @@ libfront_a_SOURCES += xapi-classes/operation.c xapi-classes/operation.h xapi-cla
 	xapi-classes/vm_state.c xapi-classes/vm_stop.c xapi-classes/vm_stop.h xapi-classes/vm_suspend.c xapi-classes/vm_twin.c \
 	xapi-classes/vm_twin.h xapi-classes/vm_vcpus.c xapi-classes/vm_watch.c xapi-classes/vbd.c xapi-classes/vif.c \
 	xapi-classes/template.c xapi-classes/run_message.c xapi-classes/run_message.h xapi-classes/vmss.c xapi-classes/vmss.h xapi-classes/vmss_run.c \
-	xapi-classes/cpu_pool.c xapi-classes/cpu_pool.h xapi-classes/cpu_pool_world.c \
+	xapi-classes/crashdump.c xapi-classes/crashdump.h xapi-classes/cpu_pool.c xapi-classes/cpu_pool.h xapi-classes/cpu_pool_world.c \
 	xapi-classes/message.h xapi-classes/operation_appliance.c xapi-classes/console.c xapi-classes/world.c xapi-classes/world.h
 libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/disk_queue.c xapi-classes/disk_queue.h \
 	xapi-classes/transfer.c xapi-classes/transfer.h \

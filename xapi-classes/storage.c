@@ -46,6 +46,18 @@ struct record *storage_attached_sr(const char *sr_ref, struct fault *f)
     return NULL;
 }
 
+struct record *storage_first_attached(const char *const *refs)
+{
+    for (; *refs != NULL; refs++) {
+        struct fault f = FAULT_INIT;
+        struct record *sr = ref_is_null(*refs) ? NULL : storage_attached_sr(*refs, &f);
+        fault_clear(&f);
+        if (sr != NULL)
+            return sr;
+    }
+    return NULL;
+}
+
 /* ---- answers as records ---- */
 
 static void keep_image_format(struct txn *t, const char *ref, const char *format)
@@ -89,6 +101,14 @@ static void forget_snapshots(struct txn *t, const struct record *vdi)
         txn_set_str(t, CLASS_VDI, value_str(value_at(snapshots, i)), F_VDI_snapshot_of, NULL_REF);
 }
 
+static void forget_dumps(struct txn *t, const struct record *vdi)
+{
+    g_autoptr(value) dumps = value_ref(record_field(vdi, F_VDI_crash_dumps));
+    for (gsize i = 0; i < value_count(dumps); i++)
+        if (txn_get(t, CLASS_crashdump, value_str(value_at(dumps, i))) != NULL)
+            txn_destroy(t, CLASS_crashdump, value_str(value_at(dumps, i)));
+}
+
 void vdi_forget_record(struct txn *t, const char *ref)
 {
     struct record *vdi = txn_get(t, CLASS_VDI, ref);
@@ -97,6 +117,7 @@ void vdi_forget_record(struct txn *t, const char *ref)
     if (!vdi)
         return;
     forget_snapshots(t, vdi);
+    forget_dumps(t, vdi);
     for (gsize i = 0; i < value_count(vbds); i++) {
         const char *vbd = value_str(value_at(vbds, i));
         struct record *r = txn_get(t, CLASS_VBD, vbd);

@@ -14,6 +14,9 @@ struct value *storage_call(struct call *c, const char *method, struct value *par
  * HANDLE_INVALID. Counted. */
 struct record *storage_attached_sr(const char *sr_ref, struct fault *f);
 
+/* The first of these SRs (the list ends with NULL) that is attached, counted; NULL when none is. */
+struct record *storage_first_attached(const char *const *refs);
+
 /* Sets what the storage says of an image (docs/backend-protocol.md: vdi) in the record ref. */
 void vdi_apply(struct txn *t, const char *ref, struct value *vdi);
 /* Sets sizes of the SR from a scan's or stat's answer. */

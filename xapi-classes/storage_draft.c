@@ -86,7 +86,8 @@ static gboolean holds_memory(struct txn *t, const char *ref)
 
 static gboolean is_referred_to(struct txn *t, const struct record *vdi)
 {
-    return value_count(record_field(vdi, F_VDI_VBDs)) > 0 || holds_memory(t, vdi->ref);
+    return value_count(record_field(vdi, F_VDI_VBDs)) > 0 || value_count(record_field(vdi, F_VDI_crash_dumps)) > 0 ||
+           holds_memory(t, vdi->ref);
 }
 
 /* Its record goes first, so that nobody can begin to use it. FALSE: somebody does. */

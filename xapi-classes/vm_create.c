@@ -138,6 +138,7 @@ void vm_destroy_record(struct txn *t, const struct record *vm)
     destroy_all(t, record_field(vm, F_VM_VIFs), CLASS_VIF);
     destroy_all(t, record_field(vm, F_VM_consoles), CLASS_console);
     destroy_all(t, record_field(vm, F_VM_VTPMs), CLASS_VTPM);
+    destroy_all(t, record_field(vm, F_VM_crash_dumps), CLASS_crashdump);
     destroy_one(t, record_str(vm, F_VM_metrics), CLASS_VM_metrics);
     destroy_one(t, record_str(vm, F_VM_guest_metrics), CLASS_VM_guest_metrics);
     forget_links(t, vm);

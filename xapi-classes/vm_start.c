@@ -63,11 +63,14 @@ struct record *vm_begin_attempt(struct call *c, const char *ref, const char *hos
     return taken;
 }
 
-static void commit_running(struct call *c, const char *ref, const struct value *answer, const struct value *consoles)
+/* What a guest said of itself before it was suspended is true when it goes on, and it need not say it again. */
+static void commit_running(struct call *c, const char *ref, const struct value *answer, const struct value *consoles,
+                           gboolean resumed)
 {
     struct txn *t = txn_begin(the_store());
     if (txn_get(t, CLASS_VM, ref) != NULL) {
-        vm_drop_guest_metrics(t, ref);
+        if (!resumed)
+            vm_drop_guest_metrics(t, ref);
         vm_set_running(t, ref, value_get(answer, "state"), consoles);
     }
     call_commit(c, t);
@@ -81,7 +84,7 @@ gboolean vm_run_domain(struct call *c, struct vm_work *w, const char *method, st
     if (answer == NULL)
         return FALSE;
     vm_drop_memory_file(w->uuid); /* used up */
-    commit_running(c, w->ref, answer, consoles);
+    commit_running(c, w->ref, answer, consoles, strcmp(method, "domain.resume") == 0);
     return TRUE;
 }
 
@@ -128,7 +131,7 @@ gboolean vm_do_restart(struct call *c, struct vm_work *w, const struct record *v
         vm_ask(c, w, "domain.reboot", value_builder_end(&b), ASK_LONG_MS + (clean ? timeout * 1000 : 0));
     if (answer == NULL)
         return FALSE;
-    commit_running(c, w->ref, answer, consoles);
+    commit_running(c, w->ref, answer, consoles, FALSE);
     return TRUE;
 }
 

@@ -1,6 +1,7 @@
 /* vm_stop.c - guests that power off, reboot or crash by themselves: actions_after_shutdown, _reboot and _crash. */
 #include "daemon/clock.h"
 #include "daemon/task.h"
+#include "xapi-classes/crashdump.h"
 #include "xapi-classes/vm.h"
 #include "xapi-classes/vm_stop.h"
 
@@ -18,6 +19,7 @@ struct stop {
     char ref[REF_SIZE];
     gint64 domid;
     enum action action;
+    gboolean dump; /* its memory is to be kept */
 };
 
 /* ---- what to do ---- */
@@ -27,7 +29,6 @@ static gboolean begins_with(const char *s, const char *prefix)
     return g_str_has_prefix(s, prefix);
 }
 
-/* Dumps of memory are not kept: what asks for one gets the rest. */
 static enum action action_of(const char *name)
 {
     if (begins_with(name, "preserve"))
@@ -35,10 +36,16 @@ static enum action action_of(const char *name)
     return strstr(name, "restart") != NULL ? ACTION_RESTART : ACTION_DESTROY;
 }
 
+static gboolean has_crashed(const struct value *state)
+{
+    return strcmp(value_get_str(state, "power", ""), "crashed") == 0 ||
+           begins_with(value_get_str(state, "shutdown_reason", ""), "crash");
+}
+
 static enum action choose(const struct record *vm, const struct value *state)
 {
     const char *reason = value_get_str(state, "shutdown_reason", "");
-    if (strcmp(value_get_str(state, "power", ""), "crashed") == 0 || begins_with(reason, "crash"))
+    if (has_crashed(state))
         return action_of(record_str(vm, F_VM_actions_after_crash));
     if (strcmp(reason, "reboot") == 0)
         return action_of(record_str(vm, F_VM_actions_after_reboot));
@@ -55,10 +62,20 @@ static struct value *preserve(struct call *c, const char *ref)
     return vm_end_change(c, t);
 }
 
+/* Before anything else happens to the domain. */
+static void keep_memory(struct call *c, const struct stop *s)
+{
+    g_autoptr(record) vm = store_get(the_store(), CLASS_VM, s->ref);
+    if (vm != NULL && record_int(vm, F_VM_domid) == s->domid)
+        crashdump_take(c, vm);
+}
+
 /* Meanwhile somebody may have shut it down, or started it again. */
 static struct value *act(struct call *c, void *data)
 {
     const struct stop *s = data;
+    if (s->dump)
+        keep_memory(c, s);
     g_autoptr(record) vm = store_get(the_store(), CLASS_VM, s->ref);
     g_auto(vm_work) w = VM_WORK_INIT;
     if (vm == NULL)
@@ -129,6 +146,7 @@ void vm_guest_stopped(const struct record *vm, const struct value *state)
     g_strlcpy(s->ref, vm->ref, sizeof s->ref);
     s->domid = value_as_int(value_get(state, "domid"));
     s->action = choose(vm, state);
+    s->dump = has_crashed(state) && begins_with(record_str(vm, F_VM_actions_after_crash), "coredump");
     if (stops_too_often(vm, s->domid))
         clock_after(DELAY_S * 1000, spawn, s);
     else

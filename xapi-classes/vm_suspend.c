@@ -46,15 +46,8 @@ static struct record *suspend_sr(const struct record *vm)
     g_autofree char *of_host = field_of(CLASS_host, host_ref(), F_host_suspend_image_sr);
     g_autofree char *of_pool = field_of(CLASS_pool, pool_ref(), F_pool_suspend_image_SR);
     g_autofree char *usual = field_of(CLASS_pool, pool_ref(), F_pool_default_SR);
-    const char *const candidates[] = {record_str(vm, F_VM_suspend_SR), of_host, of_pool, usual};
-    for (gsize i = 0; i < G_N_ELEMENTS(candidates); i++) {
-        struct fault f = FAULT_INIT;
-        struct record *sr = ref_is_null(candidates[i]) ? NULL : storage_attached_sr(candidates[i], &f);
-        fault_clear(&f);
-        if (sr != NULL)
-            return sr;
-    }
-    return NULL;
+    const char *const candidates[] = {record_str(vm, F_VM_suspend_SR), of_host, of_pool, usual, NULL};
+    return storage_first_attached(candidates);
 }
 
 static struct value *record_image(G_GNUC_UNUSED struct call *c, struct txn *t, const char *uuid, void *data)

@@ -65,8 +65,8 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen_metrics.c \
 	xenbackend/xen_recover.c \
 	xenbackend/xen_host.c xenbackend/xen_machine.c \
-	xenbackend/xen_cpu.c xenbackend/xen_cpupool.c \
+	xenbackend/xen_cpu.c xenbackend/xen_cpupool.c xenbackend/xen_dump.c \
 	xenbackend/xen_net.c \
 	xenbackend/xen_filter.c xenbackend/filter.c xenbackend/filter.h
 xenapid_xen_CFLAGS = $(AM_CFLAGS) $(XEN_CFLAGS)
-xenapid_xen_LDADD = libstorage.a $(BASE_LIBS) $(XEN_LIBS)
+xenapid_xen_LDADD = libstorage.a $(BASE_LIBS) $(XEN_LIBS) -lxenguest

@@ -138,7 +138,7 @@ sim_fn sim_list, sim_start, sim_destroy, sim_populate, sim_tell;
 /* Removes the suspend image of domain uuid; none is no fault. Without the mutex. */
 gboolean sim_drop_image(const char *path, const char *uuid, struct fault *f);
 
-sim_fn sim_pause, sim_unpause, sim_shutdown, sim_reboot, sim_suspend, sim_resume;
+sim_fn sim_pause, sim_unpause, sim_shutdown, sim_reboot, sim_suspend, sim_resume, sim_core_dump;
 
 /* ---- sim_tune.c: memory, vCPUs, scheduler, keys, metrics ---- */
 

@@ -50,6 +50,7 @@ static const struct {
     {"domain.vif_plug", sim_vif_plug},
     {"domain.vif_unplug", sim_vif_unplug},
     {"domain.vif_update", sim_vif_update},
+    {"domain.core_dump", sim_core_dump},
     {"domain.set_pool", sim_set_pool},
     {"pool.list", sim_pool_list},
     {"pool.create", sim_pool_create},

@@ -233,6 +233,8 @@ struct xen_image {
 gboolean xen_image_create(struct xen_image *image, struct value *params, const char *uuid, struct fault *f);
 /* To be read, at the beginning of the stream; it was made for this domain. */
 gboolean xen_image_open(struct xen_image *image, struct value *params, const char *uuid, struct fault *f);
+/* The raw VDI that params name by "sr" and "vdi", as a file that is there already; flags as for open. */
+gboolean xen_image_open_vdi(struct xen_image *image, struct value *params, int flags, struct fault *f);
 /* Removes such a file; one that is not there is no fault. */
 gboolean xen_image_remove(const char *path, const char *uuid, struct fault *f);
 /* Gives it its name when all of it is on the disk; *size is then its size. */
@@ -248,7 +250,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(xen_image, xen_image_close)
 
 helper_fn xen_domain_list, xen_domain_start, xen_domain_reboot, xen_domain_destroy, xen_domain_pause,
     xen_domain_unpause, xen_domain_shutdown, xen_domain_suspend, xen_domain_resume, xen_set_memory_target,
-    xen_set_vcpus, xen_set_scheduler, xen_sysrq, xen_trigger, xen_metrics, xen_console_open;
+    xen_set_vcpus, xen_set_scheduler, xen_sysrq, xen_trigger, xen_metrics, xen_console_open, xen_core_dump;
 
 /* Builds the domain, from fd where it is not -1 (a suspended domain's stream), and answers {domid, state}. */
 struct value *xen_build(struct helper_request *req, struct value *config, int fd, gboolean paused, struct fault *f);

@@ -80,8 +80,7 @@ static char *part_name(const struct xen_image *image)
     return g_strconcat(image->name, UNWHOLE, NULL);
 }
 
-/* A VDI as a file that is there already. */
-static gboolean open_vdi(struct xen_image *image, struct value *params, int flags, struct fault *f)
+gboolean xen_image_open_vdi(struct xen_image *image, struct value *params, int flags, struct fault *f)
 {
     const char *vdi = value_get_str(params, "vdi", ""), *format = NULL;
     g_autofree char *path = NULL;
@@ -113,7 +112,7 @@ gboolean xen_image_create(struct xen_image *image, struct value *params, const c
 {
     char head[XEN_IMAGE_HEAD];
     const char *path = value_get_str(params, "path", "");
-    if (!(*path != '\0' ? create_file(image, path, uuid, f) : open_vdi(image, params, O_RDWR, f)))
+    if (!(*path != '\0' ? create_file(image, path, uuid, f) : xen_image_open_vdi(image, params, O_RDWR, f)))
         return FALSE;
     make_head(head, uuid);
     return write_head(image, head, f);
@@ -133,7 +132,7 @@ gboolean xen_image_open(struct xen_image *image, struct value *params, const cha
     char head[XEN_IMAGE_HEAD], wanted[XEN_IMAGE_HEAD];
     struct stat st;
     const char *path = value_get_str(params, "path", "");
-    if (!(*path != '\0' ? open_file(image, path, uuid, f) : open_vdi(image, params, O_RDONLY, f)))
+    if (!(*path != '\0' ? open_file(image, path, uuid, f) : xen_image_open_vdi(image, params, O_RDONLY, f)))
         return FALSE;
     if (fstat(image->fd, &st) != 0 || (S_ISDIR(st.st_mode) || S_ISFIFO(st.st_mode)) ||
         read(image->fd, head, sizeof head) != XEN_IMAGE_HEAD)

@@ -36,6 +36,7 @@ static const struct helper_method methods[] = {
     {"domain.sysrq", xen_sysrq},
     {"domain.trigger", xen_trigger},
     {"domain.metrics", xen_metrics},
+    {"domain.core_dump", xen_core_dump},
     {"console.open", xen_console_open},
     {"domain.vbd_plug", xen_vbd_plug},
     {"domain.vbd_unplug", xen_vbd_unplug},

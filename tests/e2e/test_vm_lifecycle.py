@@ -452,6 +452,17 @@ class Guests(Case):
         self.assertEqual(caught.exception.code, "TASK_CANCELLED")
         self.assertEqual(self.state(vm), "Running")
 
+    def test_guest_metrics_outlive_a_suspend(self):
+        vm = self.running()
+        eventually(lambda: self.call("VM.get_guest_metrics", vm) != "OpaqueRef:NULL")
+        metrics = self.call("VM.get_guest_metrics", vm)
+        self.call("VM.suspend", vm)
+        self.assertFalse(self.call("VM_guest_metrics.get_live", metrics))
+        self.call("VM.resume", vm, False, False)
+        self.assertEqual(self.call("VM.get_guest_metrics", vm), metrics)
+        self.call("VM.hard_reboot", vm)
+        self.assertNotEqual(self.call("VM.get_guest_metrics", vm), metrics)
+
     def test_guest_metrics(self):
         vm = self.running()
         self.guest(vm, "metrics", os_version='{"name": "Sim 1"}', PV_drivers_version='{"major": "8"}',
