@@ -33,6 +33,8 @@ static struct value *snapshot_suspended(struct call *c, const char *state, gbool
     g_autoptr(record) vm = call_object(c, 0);
     if (vm == NULL)
         return NULL;
+    if (!vm_is(vm, "Suspended")) /* stopped since */
+        return call_fail(c, "VM_CHECKPOINT_SUSPEND_FAILED", vm->ref, NULL);
     const char *image = record_str(vm, F_VM_suspend_VDI);
     if (ref_is_null(image))
         return call_fail(c, "VM_HAS_NO_SUSPEND_VDI", vm->ref, NULL);

@@ -407,11 +407,17 @@ class Case(unittest.TestCase):
 
     until = staticmethod(eventually)
 
-    def fails(self, code, method, *params):
-        """The call fails with that code: its parameters."""
+    def fails(self, expected, method, *params):
+        """The call fails with that code, or with those code and parameters, among which None stands for anything: its
+        parameters."""
         with self.assertRaises(Failure, msg=method) as f:
             self.call(method, *params)
-        self.assertEqual(f.exception.code, code, f"{method}: {f.exception}")
+        got = [f.exception.code, *f.exception.params]
+        if isinstance(expected, str):
+            self.assertEqual(got[0], expected, f"{method}: {got}")
+        else:
+            self.assertEqual(len(got), len(expected), f"{method}: {got}")
+            self.assertEqual([g if e is None else e for e, g in zip(expected, got)], got, method)
         return f.exception.params
 
 

@@ -38,7 +38,7 @@ class Blocked(Case):
                 if op != "make_into_template":  # a field's setter has no task
                     task = self.call(f"Async.{method}", vm, *args)
                     with self.assertRaises(Failure) as f:
-                        self.session.wait(task)
+                        self.s.wait(task)
                     self.assertEqual(f.exception.code, "OPERATION_BLOCKED")
                 self.fails(["OPERATION_BLOCKED", vm, None], "VM.assert_operation_valid", vm, op)
                 self.assertEqual((self.state(vm), self.call("VM.get_current_operations", vm)), (before, {}))

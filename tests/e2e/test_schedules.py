@@ -1,11 +1,8 @@
 """Snapshot schedules (VMSS), also by the clock, and appliances: VMs that start and stop together."""
-import threading
 import time
-import unittest
 
-from harness import Failure
-from test_snapshots import A, B, Case, MIB, NULL
-from test_vm_lifecycle import eventually
+from harness import Failure, eventually
+from test_snapshots import A, B, Case, NULL
 
 
 class Schedule(Case):
@@ -72,7 +69,7 @@ class Records(Schedule):
         self.assertEqual(self.call("VMSS.get_schedule", vmss), {"min": "45", "hour": "0", "days": "monday"})
         self.call("VMSS.set_retained_snapshots", vmss, 10)
         self.call("VMSS.set_type", vmss, "checkpoint")
-        self.call("VMSS.set_last_run_time", vmss, "20240101T00:00:00Z") if self.session.kind == "unix" else None
+        self.call("VMSS.set_last_run_time", vmss, "20240101T00:00:00Z") if self.s.kind == "unix" else None
 
     def test_which_VMs(self):
         vmss, vm, template = self.schedule(), self.vm(), self.vm(is_a_template=True)
@@ -185,7 +182,7 @@ class Clock(Schedule):
         # Another run in the same minute, and a restart: it is not made up for, nor done twice.
         self.server.stop()
         self.server.start()
-        type(self).session = self.server.login()
+        type(self).s = self.server.login()
         self.attach()
         time.sleep(2)
         self.assertEqual([len(self.of(vm)) for vm in vms], [1] * 3 + [0] * 4)
@@ -253,7 +250,7 @@ class Appliances(Case):
         a = self.appliance(*vms)
         task = self.call("Async.VM_appliance.start", a, False)
         db, web1, web2, front = self.record_order(vms, "Running")
-        self.session.wait(task)
+        self.s.wait(task)
         self.assertGreater(min(web1, web2), db + 0.9)
         self.assertLess(abs(web1 - web2), 0.9)
         self.assertGreater(front, max(web1, web2))
@@ -261,7 +258,7 @@ class Appliances(Case):
         task = self.call("Async.VM_appliance.clean_shutdown", a)
         self.assertEqual(self.call("VM_appliance.get_allowed_operations", a), [])
         db, web1, web2, front = self.record_order(vms, "Halted")
-        self.session.wait(task)
+        self.s.wait(task)
         self.assertLess(front, min(web1, web2))
         self.assertGreater(db, max(web1, web2) + 0.9)
         self.assertEqual(self.call("VM_appliance.get_current_operations", a), {})
@@ -314,7 +311,7 @@ class Appliances(Case):
         self.fails(["OTHER_OPERATION_IN_PROGRESS", "VM_appliance", a, "start", task], "VM_appliance.hard_shutdown", a)
         self.call("task.cancel", task)
         with self.assertRaises(Failure) as f:
-            self.session.wait(task)
+            self.s.wait(task)
         self.assertEqual(f.exception.code, "TASK_CANCELLED")
         self.assertEqual(self.states(vms), ["Running"] + ["Halted"] * 3)
 

@@ -3,11 +3,10 @@ is killed in the middle."""
 import os
 import signal
 import time
-import unittest
 
-from harness import Failure, Server
+from harness import Failure, eventually
 from test_storage import holds, write
-from test_vm_lifecycle import Case as Life, eventually
+from test_vm_lifecycle import Case as Life
 
 MIB = 1 << 20
 NULL = "OpaqueRef:NULL"
@@ -425,7 +424,7 @@ class Checkpoints(Case):
 
 
 class Failures(Case):
-    kills = True
+    allow_crash = True
 
     def both(self):
         vm = self.guest_with("qcow2", "qcow2", "raw")
@@ -487,7 +486,7 @@ class Failures(Case):
             eventually(lambda: len(self.call("VDI.get_all")) > len(before[1]))
             self.call("task.cancel", task)
             with self.assertRaises(Failure) as f:
-                self.session.wait(task)
+                self.s.wait(task)
             self.assertEqual(f.exception.code, "TASK_CANCELLED")
             self.assertEqual(self.state_of_all(), before)
             self.check(vm, B)
@@ -534,7 +533,7 @@ class Together(Case):
         results = []
         for task in [self.call("Async." + method, *args) for method, *args in calls]:
             try:
-                results.append(self.session.wait(task)["result"][len("<value>"):-len("</value>")])
+                results.append(self.s.wait(task)["result"][len("<value>"):-len("</value>")])
             except Failure as f:
                 results.append(f)
         return results
@@ -584,7 +583,7 @@ class Together(Case):
         eventually(lambda: self.state(vm) == "Suspended")
         self.call("VM.hard_shutdown", vm)
         with self.assertRaises(Failure) as f:
-            self.session.wait(task)
+            self.s.wait(task)
         self.assertEqual(f.exception.code, "VM_CHECKPOINT_SUSPEND_FAILED")
         self.assertEqual(self.state(vm), "Halted")
         self.assertEqual([now - then for now, then in zip(self.state_of_all(), before)], [set()] * 4)
@@ -597,7 +596,7 @@ class Killed(Case):
     def again(self):
         self.server.start()
         cls = type(self)
-        cls.session = self.server.login()
+        cls.s = self.server.login()
         cls.attach()
         eventually(lambda: not any(r["status"] == "pending" for r in self.call("task.get_all_records").values()), 20)
 
@@ -617,7 +616,7 @@ class Killed(Case):
         def back():
             try:
                 new = self.server.pid_of("xenapid-front") != old
-                type(self).session = self.server.login()
+                type(self).s = self.server.login()
                 return new
             except (OSError, LookupError, Exception):  # whatever a dying server says
                 return False

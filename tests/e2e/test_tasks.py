@@ -4,7 +4,7 @@ import threading
 import time
 import unittest
 
-from harness import Failure, Server
+from harness import Failure, Server, eventually
 
 SLOW = {"start-ms": 1500, "jitter": 0}
 
@@ -28,11 +28,7 @@ class Tasks(unittest.TestCase):
     def record(self, task):
         return self.s.call("task.get_record", task)
 
-    def until(self, condition, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.01)
+    until = staticmethod(eventually)
 
     def test_async_answers_at_once_and_ends_with_a_result(self):
         vm = self.take()

@@ -3,9 +3,8 @@ import unittest
 import uuid
 import xml.etree.ElementTree as xml
 
-from harness import Failure, Server
+from harness import Failure, Server, eventually
 from test_snapshots import A, B, Case, MIB, NULL, write
-from test_vm_lifecycle import eventually
 
 GIB = 1 << 30
 
@@ -95,13 +94,13 @@ class Templates(Case):
 
     def test_as_XO_does_it(self):
         """Clone, take the layout away, set what the user said, and provision without disks; then disks one by one."""
-        vm = self.session.wait(self.call("Async.VM.clone", self.template("Windows 10 (64-bit)"), "xo"))["result"][7:-8]
+        vm = self.s.wait(self.call("Async.VM.clone", self.template("Windows 10 (64-bit)"), "xo"))["result"][7:-8]
         self.addCleanup(self.clear, vm)
         self.call("VM.set_name_description", vm, "d")
         self.call("VM.remove_from_other_config", vm, "disks")
         self.call("VM.add_to_other_config", vm, "xo:x", "y")
-        self.session.wait(self.call("Async.VM.provision", vm))
-        vdi = self.session.wait(self.call("Async.VDI.create", {"name_label": "d", "SR": self.sr, "virtual_size": GIB,
+        self.s.wait(self.call("Async.VM.provision", vm))
+        vdi = self.s.wait(self.call("Async.VDI.create", {"name_label": "d", "SR": self.sr, "virtual_size": GIB,
                                                                "type": "user", "other_config": {}}))["result"][7:-8]
         self.call("VBD.create", {"VM": vm, "VDI": vdi, "userdevice": "0", "bootable": True, "mode": "RW", "type": "Disk",
                                  "empty": False, "other_config": {}})
@@ -137,7 +136,7 @@ class Templates(Case):
         eventually(lambda: len(self.call("VDI.get_all")) > len(before))
         self.server.kill()
         self.server.start()
-        type(self).session = self.server.login()
+        type(self).s = self.server.login()
         self.attach()
         eventually(lambda: set(self.call("VDI.get_all")) == before)
         self.agree()
@@ -217,7 +216,7 @@ class Start(unittest.TestCase):
 
 class Recovery(Case):
     def test_what_a_VM_needs(self):
-        vm, here = self.guest_with("qcow2"), self.session.ref
+        vm, here = self.guest_with("qcow2"), self.s.ref
         self.assertEqual(self.call("VM.get_SRs_required_for_recovery", vm, here), [self.sr])
         self.call("VM.assert_can_be_recovered", vm, here)
         self.fails(["VM_TO_IMPORT_IS_NOT_NEWER_VERSION", vm, "0", "0"], "VM.recover", vm, here, False)
@@ -234,12 +233,12 @@ class Recovery(Case):
                                  "empty": False, "other_config": {}})
         pbd, = self.call("SR.get_PBDs", sr)
         self.call("PBD.unplug", pbd)
-        self.fails(["VM_REQUIRES_SR", vm, sr], "VM.assert_can_be_recovered", vm, self.session.ref)
+        self.fails(["VM_REQUIRES_SR", vm, sr], "VM.assert_can_be_recovered", vm, self.s.ref)
         self.call("PBD.plug", pbd)
 
     def test_an_appliance_recovers_as_a_whole(self):
         appliance = self.call("VM_appliance.create", {"name_label": "a", "name_description": ""})
-        vm, here = self.guest_with("raw"), self.session.ref
+        vm, here = self.guest_with("raw"), self.s.ref
         self.call("VM.set_appliance", vm, appliance)
         self.fails(["VM_IS_PART_OF_AN_APPLIANCE", vm, appliance], "VM.assert_can_be_recovered", vm, here)
         self.assertEqual(self.call("VM_appliance.get_SRs_required_for_recovery", appliance, here), [self.sr])

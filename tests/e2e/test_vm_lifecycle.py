@@ -8,7 +8,8 @@ import threading
 import time
 import unittest
 
-from harness import Failure, Server
+import harness
+from harness import Failure, Server, eventually
 
 MIB = 1 << 20
 HALTED = {"start", "start_on", "make_into_template", "changing_shadow_memory", "changing_VCPUs", "changing_static_range",
@@ -21,36 +22,9 @@ SUSPENDED = {"resume", "resume_on", "hard_shutdown", "shutdown", "destroy", "exp
 NEVER_TOLD = {"changing_NVRAM", "create_vtpm", "sysprep", "pool_migrate", "migrate_send"}
 
 
-def eventually(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
-
-
-class Case(unittest.TestCase):
-    """One server for the tests of a class."""
-
+class Case(harness.Case):
+    """Each test makes the VMs that it uses."""
     conf = {"tasks": {"clean-shutdown-timeout": 1}}
-    kills = False
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(conf=cls.conf, allow_crash=cls.kills).start()
-        cls.addClassCleanup(cls.server.clean)
-        cls.addClassCleanup(cls.server.stop)
-        cls.session = cls.server.login()
-        cls.host = cls.call("host.get_all")[0]
-
-    @classmethod
-    def call(cls, method, *params):
-        return cls.session.call(method, *params)
-
-    @classmethod
-    def sim(cls, function, **args):
-        return json.loads(cls.call("host.call_plugin", cls.host, "xenapid-sim", function, args) or "{}")
 
     def vm(self, **more):
         record = {"name_label": "guest", "memory_static_max": 64 * MIB, "VCPUs_max": 2, "VCPUs_at_startup": 1,
@@ -78,14 +52,6 @@ class Case(unittest.TestCase):
 
     def guest(self, vm, what, **more):
         return self.sim("guest", uuid=self.call("VM.get_uuid", vm), do=what, **more)
-
-    def fails(self, expected, method, *params):
-        """expected: code and parameters; None stands for anything."""
-        with self.assertRaises(Failure) as caught:
-            self.call(method, *params)
-        got = [caught.exception.code, *caught.exception.params]
-        self.assertEqual(got[0], expected[0], got)
-        self.assertEqual([e if e is not None else g for e, g in zip(expected, got)], got)
 
     def allows(self, vm, allowed, refused=()):
         ops = set(self.call("VM.get_allowed_operations", vm))
@@ -163,7 +129,7 @@ class Life(Case):
                                     ("clean_reboot", (), "Running"), ("shutdown", (), "Halted"),
                                     ("start_on", (self.host, False, False), "Running"), ("hard_shutdown", (), "Halted")):
             task = self.call("Async.VM." + method, vm, *args)
-            self.assertEqual(self.session.wait(task)["progress"], 1.0)
+            self.assertEqual(self.s.wait(task)["progress"], 1.0)
             self.assertEqual(self.state(vm), state, method)
 
     def test_suspended_can_be_shut_down(self):
@@ -199,7 +165,7 @@ class Life(Case):
             self.fails(["VM_BAD_POWER_STATE", vm, expected, "running"], "VM." + method, vm, *args)
         task = self.call("Async.VM.start", vm, False, False)
         with self.assertRaises(Failure) as caught:
-            self.session.wait(task)
+            self.s.wait(task)
         self.assertEqual([caught.exception.code, *caught.exception.params], ["VM_BAD_POWER_STATE", vm, "halted", "running"])
         self.fails(["VM_BAD_POWER_STATE", vm, "suspended", "running"], "VM.assert_operation_valid", vm, "resume")
         self.call("VM.assert_operation_valid", vm, "pause")
@@ -249,7 +215,7 @@ class Life(Case):
         eventually(lambda: self.call("task.get_progress", task) > 0)
         self.call("task.cancel", task)
         with self.assertRaises(Failure) as caught:
-            self.session.wait(task, 5)
+            self.s.wait(task, 5)
         self.assertEqual([caught.exception.code, *caught.exception.params], ["TASK_CANCELLED", task])
         record = self.call("VM.get_record", vm)
         self.assertEqual((record["power_state"], record["domid"], record["current_operations"]), ("Halted", -1, {}))
@@ -448,7 +414,7 @@ class Guests(Case):
         time.sleep(0.2)
         self.call("task.cancel", task)
         with self.assertRaises(Failure) as caught:
-            self.session.wait(task, 5)
+            self.s.wait(task, 5)
         self.assertEqual(caught.exception.code, "TASK_CANCELLED")
         self.assertEqual(self.state(vm), "Running")
 
@@ -539,7 +505,7 @@ class Devices(Case):
         self.call("VBD.unplug_force", vbd)
         other = self.vbd(vm, self.vdi())
         self.assertFalse(self.call("VBD.get_currently_attached", other))
-        self.session.wait(self.call("Async.VBD.plug", other))
+        self.s.wait(self.call("Async.VBD.plug", other))
         self.call("VM.hard_shutdown", vm)
         self.assertFalse(self.call("VBD.get_currently_attached", other))
         self.call("VBD.destroy", other)
@@ -584,7 +550,7 @@ class Devices(Case):
         outcomes = []
         for task in tasks:
             try:
-                self.session.wait(task)
+                self.s.wait(task)
                 outcomes.append("success")
             except Failure as e:
                 outcomes.append(e.code)
@@ -743,7 +709,7 @@ class Devices(Case):
 
 
 class Backend(Case):
-    kills = True
+    allow_crash = True
     conf = {"tasks": {"clean-shutdown-timeout": 5, "workers": 64, "max-pending": 2000, "max-pending-per-session": 2000},
             "sim": {"start-ms": 100, "memory": 65536}}
 
@@ -790,7 +756,7 @@ class Backend(Case):
                 self.kill_helper()
         for task in tasks:
             try:
-                self.session.wait(task)
+                self.s.wait(task)
             except Failure:
                 pass
         eventually(lambda: self.call("VM.get_all") is not None)
@@ -802,7 +768,7 @@ class Backend(Case):
         answers = []
 
         def start(vm):
-            body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "VM.start", "params": [self.session.ref, vm, False, False]})
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "VM.start", "params": [self.s.ref, vm, False, False]})
             status, _, text = self.server.request("POST", "/jsonrpc", body, {"Content-Type": "application/json"})
             answers.append((status, json.loads(text)))
 
@@ -834,7 +800,7 @@ class Backend(Case):
 
         def back():
             try:
-                type(self).session = self.server.login()
+                type(self).s = self.server.login()
                 return True
             except Exception:  # whatever a server says that is not there
                 self.server._connections.clear()
