@@ -114,9 +114,20 @@ static gboolean commit_is_journaled(const struct store *s, const struct commit *
 
 /* ---- committing ---- */
 
-/* Takes over c. */
-static guint64 publish(struct store *s, struct commit *c)
+/* Under the write lock. What is still to be written keeps its objects until then. */
+static void show_at_once(struct store *s, struct commit *c, gboolean journaled)
 {
+    for (gsize i = 0; i < c->n && journaled; i++)
+        c->changes[i].object->pins++;
+    c->shown = TRUE;
+    changes_show_commit(s, c);
+    s->visible = c->generation;
+}
+
+/* Takes over c. */
+static guint64 publish(struct store *s, struct commit *c, gboolean observes)
+{
+    guint64 changed[CLASS_WORDS] = {0};
     gboolean journaled = commit_is_journaled(s, c);
     commit_stamp(c, ++s->generation);
     store_write_lock(s);
@@ -124,22 +135,20 @@ static guint64 publish(struct store *s, struct commit *c)
     g_mutex_lock(&s->queue_lock);
     guint64 seq = c->seq = journaled ? ++s->last_seq : 0;
     /* Watchers see commits in order: one that needs no journal still waits for those before it that do. */
-    gboolean at_once = !journaled && s->undecided.length == 0;
+    gboolean at_once = (!journaled || observes) && s->undecided.length == 0;
     if (at_once) {
-        changes_show_commit(s, c);
-        s->visible = c->generation;
-    } else {
+        show_at_once(s, c, journaled);
+        classes_add(changed, c);
+    }
+    if (journaled || !at_once) {
         g_queue_push_tail(&s->undecided, c);
         g_cond_signal(&s->work);
+    } else {
+        commit_free(c);
     }
     g_mutex_unlock(&s->queue_lock);
     store_unlock(s);
-    if (at_once) {
-        guint64 changed[CLASS_WORDS] = {0};
-        classes_add(changed, c);
-        notify_classes(s, changed);
-        commit_free(c);
-    }
+    notify_classes(s, changed);
     return seq;
 }
 
@@ -151,12 +160,17 @@ static guint64 newest_undecided(struct store *s)
     return seq;
 }
 
+void txn_observes(struct txn *t)
+{
+    t->observes = TRUE;
+}
+
 guint64 txn_commit(struct txn *t)
 {
     struct store *s = t->store;
     derive(t);
     struct commit *c = commit_collect(t);
-    guint64 seq = c != NULL ? publish(s, c) : 0;
+    guint64 seq = c != NULL ? publish(s, c, t->observes) : 0;
     /* Who wanted a value that was there already relies on the commit that put it there. */
     if (seq == 0 && t->leaned)
         seq = newest_undecided(s);
@@ -210,6 +224,12 @@ static gboolean batch_write(struct store *s, GPtrArray *commits, struct fault *f
     return s->journal->ops->commit(s->journal, changes, refs->len, f);
 }
 
+static void commit_unpin(struct store *s, struct commit *c)
+{
+    for (gsize i = 0; i < c->n; i++)
+        store_unpin(s, c->changes[i].object);
+}
+
 /* Lets watchers see a batch that is durable now, and its callers answer. Takes over the commits. */
 static void batch_settle(struct store *s, GPtrArray *commits)
 {
@@ -218,8 +238,12 @@ static void batch_settle(struct store *s, GPtrArray *commits)
     store_write_lock(s);
     for (guint i = 0; i < commits->len; i++) {
         struct commit *c = commits->pdata[i];
-        changes_show_commit(s, c);
-        classes_add(changed, c);
+        if (c->shown) {
+            commit_unpin(s, c);
+        } else {
+            changes_show_commit(s, c);
+            classes_add(changed, c);
+        }
         seq = MAX(seq, c->seq);
     }
     s->visible = ((struct commit *) commits->pdata[commits->len - 1])->generation;

@@ -148,6 +148,9 @@ void txn_touch(struct txn *t, enum class_id class, const char *ref);
  * the new records in place. Answers the sequence number to wait for, 0 when there is nothing to wait for. Who set what
  * was set already by a commit that is not durable yet waits for that one. */
 guint64 txn_commit(struct txn *t);
+/* The transaction notes what is true in the world whether it is written or not, and was promised to nobody: watchers
+ * may see it before it is durable, and its undoing, too. Before txn_commit, on its thread. */
+void txn_observes(struct txn *t);
 void txn_abort(struct txn *t);
 
 /* ---- durability ---- */

@@ -84,6 +84,7 @@ static inline const struct class *change_class(const struct change *c)
 struct commit {
     guint64 seq; /* 0: not journaled */
     guint64 generation;
+    gboolean shown; /* to watchers, though it is not durable yet */
     gsize n;
     struct change changes[];
 };
@@ -189,6 +190,7 @@ struct txn {
     GPtrArray *pendings; /* the same in the order in which they came */
     GPtrArray *old;      /* records that were lent and then replaced */
     gboolean leaned;     /* found a journaled field to have the wanted value already */
+    gboolean observes;   /* txn_observes */
 };
 
 struct txn *txn_new(struct store *s);

@@ -73,6 +73,7 @@ static void follow_live(const struct record *vm, const struct value *state)
     gboolean same = record_int(vm, F_VM_domid) == value_as_int(value_get(state, "domid"));
     g_autoptr(value) consoles = same ? NULL : consoles_plan(vm);
     struct txn *t = txn_begin(the_store());
+    txn_observes(t);
     if (txn_get(t, CLASS_VM, vm->ref) != NULL)
         vm_set_running(t, vm->ref, state, consoles);
     txn_commit(t);
@@ -83,6 +84,7 @@ static void follow_gone(const struct record *vm)
 {
     gboolean in_file = vm_memory_is_in_file(vm);
     struct txn *t = txn_begin(the_store());
+    txn_observes(t);
     const struct record *now = txn_get(t, CLASS_VM, vm->ref);
     if (now != NULL && (in_file || !ref_is_null(record_str(now, F_VM_suspend_VDI))))
         vm_set_suspended(t, vm->ref);

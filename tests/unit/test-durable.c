@@ -296,6 +296,51 @@ static void test_visible_when_durable(void)
     mock_disk_free(d);
 }
 
+/* What only says how the world is, is seen before it is written; what came before it keeps its place. */
+static guint64 observe_name(struct store *s, const char *ref, const char *name)
+{
+    struct txn *t = txn_begin(s);
+    txn_observes(t);
+    txn_set_str(t, CLASS_VM, ref, F_VM_name_label, name);
+    return txn_commit(t);
+}
+
+static void test_observed(void)
+{
+    struct mock_disk *d = mock_disk_new();
+    struct store *s = open_over(d);
+    g_autofree char *ref = make_vm(s, "a");
+    guint64 start = store_generation(s);
+    mock_hold(d);
+    guint64 seen = observe_name(s, ref, "b");
+    assert_walk(s, start, "vmb ");
+    guint64 middle = store_generation(s);
+    g_assert_cmpuint(middle, >, start);
+    mock_await(d);
+    guint64 later = observe_name(s, ref, "c"); /* while another one is being written it waits for its turn */
+    guint64 last = set_str(s, CLASS_VM, ref, F_VM_name_label, "d");
+    assert_walk(s, start, "vmb ");
+    mock_release(d);
+    g_assert_true(store_wait(s, seen, NULL));
+    g_assert_true(store_wait(s, later, NULL));
+    g_assert_true(store_wait(s, last, NULL));
+    assert_walk(s, start, "vmd ");
+    assert_walk(s, middle, "vmd ");
+    g_assert_nonnull(strstr(mock_row_text(d, ref), "\"d\""));
+    /* Refused, it is undone, and that is seen, too. */
+    middle = store_generation(s);
+    mock_fail(d, TRUE);
+    g_test_expect_message(G_LOG_DOMAIN, G_LOG_LEVEL_WARNING, "*OUT_OF_SPACE*");
+    g_assert_false(store_wait(s, observe_name(s, ref, "e"), NULL));
+    g_test_assert_expected_messages();
+    assert_str(s, ref, F_VM_name_label, "d");
+    assert_walk(s, middle, "vmd ");
+    mock_fail(d, FALSE);
+    g_assert_true(store_wait(s, destroy(s, CLASS_VM, ref), NULL));
+    store_close(s);
+    mock_disk_free(d);
+}
+
 static void test_batches(void)
 {
     struct mock_disk *d = mock_disk_new();
@@ -572,6 +617,7 @@ int main(int argc, char **argv)
     g_test_add_func("/durable/load-bad", test_load_bad);
     g_test_add_func("/durable/reload", test_reload);
     g_test_add_func("/durable/visible-when-durable", test_visible_when_durable);
+    g_test_add_func("/durable/observed", test_observed);
     g_test_add_func("/durable/batches", test_batches);
     g_test_add_func("/durable/short-life", test_short_life);
     g_test_add_func("/durable/notify", test_notify);
