@@ -1,4 +1,4 @@
-/* transfer_export.c - GET /export and /export_metadata: a halted VM, template or snapshot as an XVA. */
+/* transfer_export.c - GET /export and /export_metadata: a halted or suspended VM, template or snapshot as an XVA. */
 #include "config.h"
 
 #include <string.h>
@@ -107,11 +107,14 @@ static GPtrArray *disks_of(struct xva_ova *ova)
     return disks;
 }
 
-static gboolean hold_disks(struct transfer *t, GPtrArray *disks, gint64 *total)
+/* The disks of a suspended VM stay attached, and yet nobody writes to them while it is being exported: what may be done
+ * to those of a running one may be done to them. */
+static gboolean hold_disks(struct transfer *t, const struct record *vm, GPtrArray *disks, gint64 *total)
 {
+    const char *check = strcmp(record_str(vm, F_VM_power_state), "Suspended") == 0 ? "snapshot" : NULL;
     for (guint i = 0; i < disks->len; i++) {
         const struct xva_object *o = disks->pdata[i];
-        if (!transfer_hold(t, CLASS_VDI, o->ref, "copy", NULL))
+        if (!transfer_hold(t, CLASS_VDI, o->ref, "copy", check))
             return FALSE;
         *total += value_as_int(value_get(o->snapshot, "virtual_size"));
     }
@@ -163,10 +166,16 @@ static gboolean with_snapshots(struct transfer *t)
     return !transfer_query(t, "export_snapshots") || transfer_flag(t, "export_snapshots");
 }
 
-/* What a suspended VM had in its memory is not in an export: it would come back as if its power had been cut. */
+static gboolean with_memory(struct transfer *t)
+{
+    return !transfer_query(t, "preserve_power_state") || transfer_flag(t, "preserve_power_state");
+}
+
+/* Memory that is not in a VDI cannot be exported: the VM would come back as if its power had been cut. */
 static gboolean is_at_rest(struct transfer *t, const struct record *vm)
 {
     return strcmp(record_str(vm, F_VM_power_state), "Suspended") != 0 || record_bool(vm, F_VM_is_a_snapshot) ||
+           !with_memory(t) || !ref_is_null(record_str(vm, F_VM_suspend_VDI)) ||
            fault_set(&t->fault, "VM_BAD_POWER_STATE", vm->ref, "halted", "suspended", NULL);
 }
 
@@ -176,9 +185,9 @@ static void export_vm(struct transfer *t)
     gint64 total = 0;
     if (!vm || !transfer_begin_task(t) || !is_at_rest(t, vm) || !transfer_hold(t, CLASS_VM, vm->ref, "export", NULL))
         return;
-    g_autoptr(xva_ova) ova = xva_ova_of(vm, with_snapshots(t));
+    g_autoptr(xva_ova) ova = xva_ova_of(vm, with_snapshots(t), with_memory(t));
     g_autoptr(GPtrArray) disks = disks_of(ova);
-    if (hold_disks(t, disks, &total))
+    if (hold_disks(t, vm, disks, &total))
         send_vm(t, ova, disks, total);
 }
 
@@ -187,7 +196,7 @@ static void export_metadata(struct transfer *t)
     g_autoptr(record) vm = find_vm(t);
     if (!vm || !transfer_begin_task(t) || !transfer_hold(t, CLASS_VM, vm->ref, "metadata_export", NULL))
         return;
-    g_autoptr(xva_ova) ova = xva_ova_of(vm, with_snapshots(t));
+    g_autoptr(xva_ova) ova = xva_ova_of(vm, with_snapshots(t), FALSE);
     send_vm(t, ova, NULL, 0);
 }
 

@@ -103,7 +103,7 @@ static gboolean begin_disk(struct import *m, struct xva_object *o)
     if (g_hash_table_size(m->disks) >= MOST_DISKS)
         return failed(m, "too many disks");
     struct incoming *d = g_new0(struct incoming, 1);
-    const char *type = record_key(m->plan.sr, F_SR_sm_config, "type");
+    const char *type = xva_memory_of(&m->plan, o) ? "raw" : record_key(m->plan.sr, F_SR_sm_config, "type");
     d->object = o;
     d->last = -1;
     d->size = value_as_int(value_get(o->snapshot, "virtual_size"));

@@ -115,6 +115,8 @@ void vm_rates_take(const struct value *domains);
 
 /* Where a host without storage keeps one. */
 char *vm_suspend_path(const char *uuid);
+/* In other_config of a VDI that holds memory: the uuid that the VM had when it was saved, where it is another now. */
+#define VM_SAVED_AS "xenapid:saved-as"
 /* Is one there that was made of the domain that the VM last had? */
 gboolean vm_memory_is_in_file(const struct record *vm);
 /* Removes it, if there is one. */

@@ -107,6 +107,9 @@ static gboolean put_image(struct value_builder *b, const struct record *vm, cons
         return FALSE;
     value_builder_put_string(b, "sr", record_str(sr, F_SR_uuid));
     value_builder_put_string(b, "vdi", record_str(vdi, F_VDI_uuid));
+    const char *saved_as = record_key(vdi, F_VDI_other_config, VM_SAVED_AS);
+    if (saved_as != NULL)
+        value_builder_put_string(b, "saved_as", saved_as);
     return TRUE;
 }
 

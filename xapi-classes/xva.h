@@ -49,8 +49,9 @@ void xva_ova_free(struct xva_ova *ova);
 typedef struct xva_ova xva_ova;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(xva_ova, xva_ova_free)
 
-/* The VM with all that belongs to it, as it stands; always the same for the same VM. snapshots: those, too. */
-struct xva_ova *xva_ova_of(const struct record *vm, gboolean snapshots);
+/* The VM with all that belongs to it, as it stands; always the same for the same VM. snapshots: those, too. memory: of
+ * suspended ones, too; without it they are halted ones. */
+struct xva_ova *xva_ova_of(const struct record *vm, gboolean snapshots, gboolean memory);
 char *xva_ova_text(const struct xva_ova *ova);
 /* NULL with f set: IMPORT_ERROR [what], IMPORT_INCOMPATIBLE_VERSION. Objects of classes that are not known here are
  * left out, and so are fields; what is missing or of the wrong type has its initial value. */
@@ -73,7 +74,9 @@ struct value *xva_make_vms(struct xva_plan *p, struct txn *t);
 /* The record of a disk whose image is there: answers its reference, valid until the transaction ends. */
 const char *xva_make_vdi(struct xva_plan *p, struct txn *t, const struct xva_object *o, const char *uuid,
                          struct value *image);
-/* The disks that an import has to bring: VDIs of VBDs of type Disk, in the stream's order or any. */
+/* The disks that an import has to bring: VDIs of VBDs of type Disk, in the stream's order or any, and memory. */
 gboolean xva_is_disk(const struct xva_plan *p, const struct xva_object *vdi);
+/* That of them which is the memory of a suspended VM: the VM, or NULL. */
+const struct xva_object *xva_memory_of(const struct xva_plan *p, const struct xva_object *vdi);
 
 #endif

@@ -56,6 +56,7 @@ static struct xva_object *add(struct xva_ova *ova, const struct class *class, ch
 
 struct gathering {
     struct xva_ova *ova;
+    gboolean memory;
     GHashTable *ids; /* reference -> id, borrowed */
 };
 
@@ -104,6 +105,8 @@ static void gather_vm(struct gathering *g, const struct record *vm)
     if (!gather(g, CLASS_VM, vm->ref))
         return;
     gather(g, CLASS_VM_guest_metrics, record_str(vm, F_VM_guest_metrics));
+    if (g->memory && strcmp(record_str(vm, F_VM_power_state), "Suspended") == 0)
+        gather_disk(g, record_str(vm, F_VM_suspend_VDI));
     g_autoptr(GPtrArray) vbds = records_in(record_field(vm, F_VM_VBDs), CLASS_VBD);
     for (guint i = 0; i < vbds->len; i++) {
         gather(g, CLASS_VBD, ((struct record *) vbds->pdata[i])->ref);
@@ -160,6 +163,22 @@ static gboolean is_passing(const struct class *class, int field)
            (field == F_SR_physical_utilisation || field == F_SR_virtual_allocation || field == F_SR_physical_size);
 }
 
+/* Without its memory a suspended VM is a halted one. */
+static gboolean has_lost_memory(const struct gathering *g, const struct xva_object *o, int field, const struct value *v)
+{
+    return o->class->id == CLASS_VM && field == F_VM_power_state && strcmp(value_str(v), "Suspended") == 0 &&
+           !g_hash_table_contains(g->ids, value_get_str(o->snapshot, "suspend_VDI", ""));
+}
+
+static struct value *field_value(const struct gathering *g, const struct xva_object *o, int i, struct value *v)
+{
+    if (is_passing(o->class, i))
+        return value_int(NULL, 0);
+    if (has_lost_memory(g, o, i, v))
+        return value_string(NULL, "Halted");
+    return translate(g, &o->class->fields[i], v);
+}
+
 static struct value *snapshot_of(const struct gathering *g, const struct xva_object *o)
 {
     struct value_builder b;
@@ -168,14 +187,14 @@ static struct value *snapshot_of(const struct gathering *g, const struct xva_obj
         const struct field *field = &o->class->fields[i];
         struct value *v = value_get(o->snapshot, field->name);
         if (v)
-            value_builder_put(&b, field->name, is_passing(o->class, i) ? value_int(NULL, 0) : translate(g, field, v));
+            value_builder_put(&b, field->name, field_value(g, o, i, v));
     }
     return value_builder_end(&b);
 }
 
-struct xva_ova *xva_ova_of(const struct record *vm, gboolean snapshots)
+struct xva_ova *xva_ova_of(const struct record *vm, gboolean snapshots, gboolean memory)
 {
-    struct gathering g = {ova_new(), g_hash_table_new(g_str_hash, g_str_equal)};
+    struct gathering g = {ova_new(), memory, g_hash_table_new(g_str_hash, g_str_equal)};
     gather_vm(&g, vm);
     g_autoptr(GPtrArray) older = records_in(snapshots ? record_field(vm, F_VM_snapshots) : NULL, CLASS_VM);
     for (guint i = 0; i < older->len; i++)

@@ -34,10 +34,23 @@ static gboolean is_disk_drive(const struct xva_object *o)
     return o->class->id == CLASS_VBD && strcmp(field(o, "type"), "CD") != 0;
 }
 
+const struct xva_object *xva_memory_of(const struct xva_plan *p, const struct xva_object *vdi)
+{
+    for (guint i = 0; i < p->ova->objects->len; i++) {
+        const struct xva_object *o = p->ova->objects->pdata[i];
+        if (o->class->id == CLASS_VM && strcmp(field(o, "power_state"), "Suspended") == 0 &&
+            linked(p, o, "suspend_VDI") == vdi)
+            return o;
+    }
+    return NULL;
+}
+
 gboolean xva_is_disk(const struct xva_plan *p, const struct xva_object *vdi)
 {
     if (vdi->class->id != CLASS_VDI)
         return FALSE;
+    if (xva_memory_of(p, vdi))
+        return TRUE;
     for (guint i = 0; i < p->ova->objects->len; i++) {
         const struct xva_object *o = p->ova->objects->pdata[i];
         if (is_disk_drive(o) && linked(p, o, "VDI") == vdi)
@@ -185,6 +198,13 @@ static const char *make_network(struct txn *t, struct xva_object *o)
     return o->ref;
 }
 
+/* The devices of a suspended VM stay its own: its memory believes in them. */
+static gboolean is_attached(struct txn *t, const struct xva_object *o, const char *vm)
+{
+    return flag(o, "currently_attached") &&
+           strcmp(record_str(txn_get(t, CLASS_VM, vm), F_VM_power_state), "Suspended") == 0;
+}
+
 static void make_vbd(struct xva_plan *p, struct txn *t, struct xva_object *o, const char *vm)
 {
     static const char *const own[] = {
@@ -197,6 +217,7 @@ static void make_vbd(struct xva_plan *p, struct txn *t, struct xva_object *o, co
     txn_set_str(t, CLASS_VBD, ref, F_VBD_VM, vm);
     txn_set_str(t, CLASS_VBD, ref, F_VBD_VDI, vdi);
     txn_set_bool(t, CLASS_VBD, ref, F_VBD_empty, ref_is_null(vdi));
+    txn_set_bool(t, CLASS_VBD, ref, F_VBD_currently_attached, is_attached(t, o, vm));
 }
 
 static void make_vif(struct xva_plan *p, struct txn *t, struct xva_object *o, const char *vm)
@@ -210,6 +231,7 @@ static void make_vif(struct xva_plan *p, struct txn *t, struct xva_object *o, co
     copy_fields(t, o, ref, own);
     txn_set_str(t, CLASS_VIF, ref, F_VIF_VM, vm);
     txn_set_str(t, CLASS_VIF, ref, F_VIF_network, on);
+    txn_set_bool(t, CLASS_VIF, ref, F_VIF_currently_attached, is_attached(t, o, vm));
     if (p->restore && mac_is_valid(field(o, "MAC")))
         return;
     const char *seed = record_key(txn_get(t, CLASS_VM, vm), F_VM_other_config, "mac_seed");
@@ -228,6 +250,23 @@ static void make_devices(struct xva_plan *p, struct txn *t, const struct xva_obj
         else if (o->class->id == CLASS_VIF && linked(p, o, "VM") == vm)
             make_vif(p, t, o, vm->ref);
     }
+}
+
+/* The memory says whose it is; under another uuid that must be known when it is loaded. */
+static void resumable(struct xva_plan *p, struct txn *t, const struct xva_object *o)
+{
+    const struct xva_object *memory = linked(p, o, "suspend_VDI");
+    if (!p->sr || strcmp(field(o, "power_state"), "Suspended") != 0 || !memory || !*memory->ref)
+        return;
+    struct record *vdi = txn_get(t, CLASS_VDI, memory->ref);
+    if (!vdi)
+        return;
+    const struct xva_object *saved = flag(o, "is_a_snapshot") ? linked(p, o, "snapshot_of") : o;
+    if (saved && !record_key(vdi, F_VDI_other_config, VM_SAVED_AS))
+        txn_put_key(t, CLASS_VDI, memory->ref, F_VDI_other_config, VM_SAVED_AS, field(saved, "uuid"));
+    txn_set_str(t, CLASS_VM, o->ref, F_VM_power_state, "Suspended");
+    txn_set_str(t, CLASS_VM, o->ref, F_VM_suspend_VDI, memory->ref);
+    txn_set_str(t, CLASS_VM, o->ref, F_VM_last_booted_record, field(o, "last_booted_record"));
 }
 
 /* Numbers that no VM may have become such that any may. */
@@ -318,6 +357,7 @@ struct value *xva_make_vms(struct xva_plan *p, struct txn *t)
         const struct xva_object *o = objects->pdata[i];
         if (is_vm(o)) {
             link_vm(p, t, o);
+            resumable(p, t, o);
             make_devices(p, t, o);
         } else if (xva_is_disk(p, o)) {
             link_vdi(p, t, o);

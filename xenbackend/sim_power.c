@@ -352,7 +352,8 @@ struct value *sim_resume(struct sim_op *op, struct fault *f)
     g_mutex_lock(&sim.lock);
     if (image == NULL)
         return NULL;
-    if (strcmp(value_get_str(value_get(image, "config"), "uuid", ""), uuid) != 0)
+    const char *saved_as = is_vdi ? value_get_str(op->params, "saved_as", uuid) : uuid;
+    if (strcmp(value_get_str(value_get(image, "config"), "uuid", ""), saved_as) != 0)
         return bad_image(path, "the suspend image is another domain's", f);
     gboolean paused = value_as_bool(value_get(op->params, "paused"));
     struct value *answer = sim_build(op, config, sim.conf->sim_suspend_ms, NULL, "", paused, f);

@@ -81,7 +81,11 @@ struct value *xen_domain_resume(struct helper_request *req, struct fault *f)
 {
     struct value *config = value_get(req->params, "config");
     g_auto(xen_image) image = XEN_IMAGE_INIT;
-    if (!xen_image_open(&image, req->params, value_get_str(config, "uuid", ""), f))
+    const char *uuid = value_get_str(config, "uuid", "");
+    /* One in a VDI may have been saved under another name. */
+    const char *saved_as =
+        *value_get_str(req->params, "path", "") == '\0' ? value_get_str(req->params, "saved_as", uuid) : uuid;
+    if (!xen_image_open(&image, req->params, saved_as, f))
         return NULL;
     return xen_build(req, config, image.fd, value_as_bool(value_get(req->params, "paused")), f);
 }

@@ -205,6 +205,62 @@ class Xva(Transfers):
         self.assertEqual(self.call("VM.get_snapshots", alone), [])
         self.import_(self.export(snapshot))
 
+    def suspended(self, content):
+        vm = self.vm(content, name="suspended")
+        self.call("VM.start", vm, False, False)
+        self.call("VM.suspend", vm)
+        self.assertNotEqual(self.call("VM.get_suspend_VDI", vm), NULL)
+        return vm
+
+    def test_suspended(self):
+        content = sparse(2 * MIB)
+        vm = self.suspended(content)
+        data = self.export(vm)
+        self.assertEqual(data, self.export(vm), "not the same bytes twice")
+        self.assertEqual(self.call("VM.get_power_state", vm), "Suspended")
+        copy = self.import_(data)
+        again = self.import_(self.export(copy))
+        for new in copy, again:
+            self.assertEqual(self.call("VM.get_power_state", new), "Suspended")
+            image = self.call("VM.get_suspend_VDI", new)
+            self.assertEqual(self.call("VDI.get_type", image), "suspend")
+            self.assertEqual(self.call("VDI.get_sm_config", image)["type"], "raw")
+            self.assertTrue(all(self.call("VIF.get_currently_attached", v) for v in self.call("VM.get_VIFs", new)))
+            self.call("VM.resume", new, False, False)
+            self.assertEqual(self.call("VM.get_power_state", new), "Running")
+            with self.assertRaises(Failure):
+                self.call("VDI.get_uuid", image)
+            self.call("VM.suspend", new)  # an image of its own, under its own name
+            self.call("VM.resume", new, False, False)
+            self.call("VM.hard_shutdown", new)
+            self.assertEqual(self.disks(new), {"0": content})
+        self.call("VM.resume", vm, False, False)
+        self.call("VM.hard_shutdown", vm)
+
+    def test_suspended_without_memory(self):
+        vm = self.suspended(sparse(MIB))
+        for data, handler in ((self.export(vm, preserve_power_state="false"), "import"),
+                              (self.export(vm, "export_metadata"), "import_metadata")):
+            records = [o["snapshot"] for o in ova(unpack(data)["ova.xml"])["objects"] if o["class"] == "VM"]
+            self.assertEqual([(r["power_state"], r["suspend_VDI"]) for r in records], [("Halted", NULL)])
+            copy = self.import_(data, handler=handler)
+            self.assertEqual(self.call("VM.get_power_state", copy), "Halted")
+            self.assertFalse(any(self.call("VBD.get_currently_attached", v) for v in self.call("VM.get_VBDs", copy)))
+        self.call("VM.hard_shutdown", vm)
+
+    def test_checkpoint_comes_along(self):
+        vm = self.vm(sparse(MIB))
+        self.call("VM.start", vm, False, False)
+        checkpoint = self.call("VM.checkpoint", vm, "c")
+        self.call("VM.hard_shutdown", vm)
+        copy = self.import_(self.export(vm))
+        there = self.call("VM.get_snapshots", copy)[0]
+        self.assertEqual(self.call("VM.get_power_state", there), self.call("VM.get_power_state", checkpoint))
+        self.assertNotEqual(self.call("VM.get_suspend_VDI", there), NULL)
+        self.call("VM.revert", there)
+        self.call("VM.resume", copy, False, False)
+        self.call("VM.hard_shutdown", copy)
+
     def test_metadata(self):
         vm = self.vm(sparse(2 * MIB))
         data = self.export(vm, "export_metadata")
