@@ -10,6 +10,11 @@ tests_unit_test_xmlrpc_LDADD = $(BASE_LIBS)
 check_PROGRAMS += tests/unit/test-storage-file
 tests_unit_test_storage_file_SOURCES = tests/unit/test-storage-file.c
 tests_unit_test_storage_file_LDADD = libstorage.a $(BASE_LIBS)
+check_PROGRAMS += tests/unit/test-storage-drivers
+tests_unit_test_storage_drivers_SOURCES = tests/unit/test-storage-drivers.c
+tests_unit_test_storage_drivers_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCES=\"$(abs_top_srcdir)\"
+tests_unit_test_storage_drivers_LDADD = libstorage.a $(BASE_LIBS)
+EXTRA_DIST += tests/unit/fake-lvm.py
 check_PROGRAMS += tests/unit/test-wire tests/unit/test-conf
 tests_unit_test_wire_SOURCES = tests/unit/test-wire.c
 tests_unit_test_wire_LDADD = $(BASE_LIBS)
