@@ -353,9 +353,46 @@ static gboolean is_blank(const char *device, struct fault *f)
     return in_use(device, status == 0 && *out != '\0' ? out : "something that blkid cannot name", f);
 }
 
-/* Nothing mounted, no other device built on it. */
+/* The devices of attached SRs: a group without volumes holds none of its devices open. */
+static struct {
+    GMutex lock;
+    GHashTable *sr_of; /* device number -> uuid */
+} attached;
+
+static void set_attached(struct lvm_sr *s, gboolean is)
+{
+    g_auto(GStrv) paths = g_strsplit(s->devices, ",", -1);
+    struct stat st;
+    g_mutex_lock(&attached.lock);
+    if (attached.sr_of == NULL)
+        attached.sr_of = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    for (guint i = 0; paths[i] != NULL; i++) {
+        if (stat(paths[i], &st) < 0)
+            continue;
+        gint64 number = (gint64) st.st_rdev;
+        if (is)
+            g_hash_table_replace(attached.sr_of, g_memdup2(&number, sizeof number), g_strdup(s->uuid));
+        else
+            g_hash_table_remove(attached.sr_of, &number);
+    }
+    g_mutex_unlock(&attached.lock);
+}
+
+static gboolean is_attached(const char *device)
+{
+    struct stat st;
+    gint64 number = stat(device, &st) == 0 ? (gint64) st.st_rdev : 0;
+    g_mutex_lock(&attached.lock);
+    gboolean is = attached.sr_of != NULL && g_hash_table_contains(attached.sr_of, &number);
+    g_mutex_unlock(&attached.lock);
+    return is;
+}
+
+/* Nothing mounted, no other device built on it, no SR of ours. */
 static gboolean is_free(const char *device, struct fault *f)
 {
+    if (is_attached(device))
+        return fault_set(f, "SR_DEVICE_IN_USE", device, NULL);
     int fd = open(device, O_RDWR | O_EXCL | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && errno == EBUSY)
         return fault_set(f, "SR_DEVICE_IN_USE", device, NULL);
@@ -487,6 +524,7 @@ static void deactivate(struct lvm_sr *s)
 
 static void lvm_detach(void *sr)
 {
+    set_attached(sr, FALSE);
     deactivate(sr);
     sr_free(sr);
 }
@@ -497,6 +535,7 @@ static void *lvm_attach(const char *uuid, struct value *config, struct fault *f)
     if (s == NULL)
         return NULL;
     const char *const args[] = {"vgchange", "-ay", s->vg, NULL};
+    set_attached(s, TRUE);
     if (lvm_run(s->devices, args, NULL, f) && lvm_scan(s, NULL, f))
         return s;
     lvm_detach(s);
