@@ -8,6 +8,7 @@ from client import Failure, dom0
 from test_devices import Consoles, Disks, Interfaces, Screens, Tuning  # noqa: F401
 from test_pools import Pools  # noqa: F401
 from test_reboot import Reboot  # noqa: F401
+from test_sr import LogicalVolumes, Nfs  # noqa: F401
 
 
 class Life(Case):
