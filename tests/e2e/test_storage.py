@@ -297,8 +297,8 @@ class SRs(Storage):
 
     def test_supported_types_are_those_of_the_drivers(self):
         types = self.call("SR.get_supported_types")
-        self.assertEqual(sorted(types), ["file", "iso"])
-        self.assertEqual(sorted(r["type"] for r in self.call("SM.get_all_records").values()), ["file", "iso"])
+        self.assertLessEqual({"file", "iso", "lvm", "nfs"}, set(types))
+        self.assertEqual(sorted(r["type"] for r in self.call("SM.get_all_records").values()), sorted(types))
 
     def test_setters_of_an_SR(self):
         sr = self.new_sr()
@@ -634,7 +634,7 @@ class VDIs(Storage):
     def test_a_disk_in_use_is_left_alone(self):
         vdi = self.new_vdi()
         vm, vbd = self.plug_into_running_vm(vdi)
-        for method, *args in (("VDI.destroy",), ("VDI.resize", 16 * MIB), ("VDI.forget",), ("VDI.clone", {}),
+        for method, *args in (("VDI.destroy",), ("VDI.forget",), ("VDI.clone", {}),
                               ("VDI.copy", self.local, NULL, NULL), ("VDI.set_read_only", True),
                               ("VDI.set_sharable", True)):
             self.assertEqual(self.fails("VDI_IN_USE", method, vdi, *args)[0], vdi, method)

@@ -532,7 +532,8 @@ class Devices(Case):
         vbd = self.vbd(two, vdi)
         before = self.call("VM.get_record", two)
         self.call("VM.start", one, False, False)
-        self.assertEqual(set(self.call("VDI.get_allowed_operations", vdi)) & {"destroy", "resize", "snapshot"}, {"snapshot"})
+        self.assertEqual(set(self.call("VDI.get_allowed_operations", vdi)) & {"destroy", "resize", "snapshot"},
+                         {"resize", "snapshot"})
         self.fails(["VDI_IN_USE", vdi, "destroy"], "VDI.destroy", vdi)
         self.fails(["VDI_IN_USE", vdi, "start"], "VM.start", two, False, False)
         self.assertEqual(self.call("VM.get_record", two), before)
