@@ -337,6 +337,11 @@ guint task_count_for_session(const char *session_uuid)
     return queue_count(session_uuid);
 }
 
+struct value *tasks_of_session(const char *session_uuid)
+{
+    return queue_refs(session_uuid);
+}
+
 /* ---- start, collection, stop ---- */
 
 /* Tasks of the last run that had not ended cannot go on: their clients learn so. */

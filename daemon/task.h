@@ -31,6 +31,8 @@ gboolean task_spawn(const char *name, const char *ref, task_fn *fn, void *data, 
 gboolean task_cancel(const char *ref, struct fault *f);
 /* Number of tasks pending or running for a session (sessions with any are never dropped). */
 guint task_count_for_session(const char *session_uuid);
+/* Their references, as a set. Heap. */
+struct value *tasks_of_session(const char *session_uuid);
 
 /* A task object without a worker, made by a client (task.create) or an HTTP transfer, is finished by these. */
 void task_object_finish(struct txn *t, const char *ref, struct value *result, const struct fault *f);

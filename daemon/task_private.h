@@ -48,6 +48,8 @@ struct task *queue_find(const char *ref);
 /* Sets the cancel flag. TRUE when it was pending and is now out of the queue: the caller finishes it. */
 gboolean queue_cancel(struct task *t);
 guint queue_count(const char *session); /* pending and running ones */
+/* Their references, as a set. */
+struct value *queue_refs(const char *session);
 /* No more tasks are taken; waits until none runs or the deadline (monotonic milliseconds). Answers how many still run.
  */
 guint queue_stop(gint64 deadline_ms);

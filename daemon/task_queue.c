@@ -1,4 +1,6 @@
 /* task_queue.c - which task runs next: sessions in turn, objects one task at a time, a bounded pool of workers. */
+#include <string.h>
+
 #include "daemon/task_private.h"
 
 /* The pending tasks of one session, oldest first. It stands in `ring` while it has any. */
@@ -192,6 +194,23 @@ guint queue_count(const char *session)
     guint n = turn ? turn->alive : 0;
     g_mutex_unlock(&lock);
     return n;
+}
+
+struct value *queue_refs(const char *session)
+{
+    struct value_builder b;
+    GHashTableIter iter;
+    void *value;
+    value_builder_set(&b, NULL, 8);
+    g_mutex_lock(&lock);
+    g_hash_table_iter_init(&iter, live);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const struct task *t = value;
+        if (strcmp(t->session, session) == 0)
+            value_builder_add_string(&b, t->ref);
+    }
+    g_mutex_unlock(&lock);
+    return value_builder_end(&b);
 }
 
 guint queue_stop(gint64 deadline_ms)

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "auth/session.h"
+#include "daemon/task.h"
 #include "xapi-classes/ask_auth.h"
 #include "xapi-classes/handlers.h"
 
@@ -112,11 +113,19 @@ static struct record *visible_session(struct call *c)
     return r;
 }
 
+/* Not in the record: they come and go more often than anybody asks. */
+static struct value *tasks_of(const struct record *r)
+{
+    return tasks_of_session(record_str(r, F_session_uuid));
+}
+
 struct value *session_get(struct call *c)
 {
     g_autoptr(record) r = visible_session(c);
     if (!r)
         return NULL;
+    if (c->msg->field->index == F_session_tasks)
+        return tasks_of(r);
     if (c->msg->field->index == F_session_last_active) { /* the record is told once a minute only */
         struct session *s = session_peek(r->ref);
         struct value *v = s ? value_datetime(NULL, session_last_active(s)) : NULL;
@@ -130,7 +139,14 @@ struct value *session_get(struct call *c)
 struct value *session_get_record(struct call *c)
 {
     g_autoptr(record) r = visible_session(c);
-    return r ? record_value(r) : NULL;
+    struct value_builder b;
+    if (!r)
+        return NULL;
+    value_builder_map(&b, NULL, (gsize) r->class->n_fields);
+    for (int i = 0; i < r->class->n_fields; i++)
+        value_builder_put(&b, r->class->fields[i].name,
+                          i == F_session_tasks ? tasks_of(r) : value_ref(record_field(r, i)));
+    return value_builder_end(&b);
 }
 
 struct value *session_get_by_uuid(struct call *c)

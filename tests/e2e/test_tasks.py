@@ -30,6 +30,16 @@ class Tasks(unittest.TestCase):
 
     until = staticmethod(eventually)
 
+    def test_a_session_knows_its_own_tasks(self):
+        vm, other = self.take(), self.server.login()
+        task = self.s.call("Async.VM.start", vm, False, False)
+        self.assertEqual(self.s.call("session.get_tasks", self.s.ref), [task])
+        self.assertEqual(self.s.call("session.get_record", self.s.ref)["tasks"], [task])
+        self.assertEqual(self.s.call("session.get_tasks", other.ref), [])
+        self.assertEqual(self.record(task)["session"], "OpaqueRef:NULL")  # a session's reference is as good as a password
+        self.s.wait(task)
+        self.assertEqual(self.s.call("session.get_tasks", self.s.ref), [])
+
     def test_async_answers_at_once_and_ends_with_a_result(self):
         vm = self.take()
         began = time.monotonic()
