@@ -10,6 +10,9 @@ tests_unit_test_xmlrpc_LDADD = $(BASE_LIBS)
 check_PROGRAMS += tests/unit/test-storage-file
 tests_unit_test_storage_file_SOURCES = tests/unit/test-storage-file.c
 tests_unit_test_storage_file_LDADD = libstorage.a $(BASE_LIBS)
+check_PROGRAMS += tests/unit/test-bitmap
+tests_unit_test_bitmap_SOURCES = tests/unit/test-bitmap.c
+tests_unit_test_bitmap_LDADD = libstorage.a $(BASE_LIBS)
 check_PROGRAMS += tests/unit/test-storage-drivers
 tests_unit_test_storage_drivers_SOURCES = tests/unit/test-storage-drivers.c
 tests_unit_test_storage_drivers_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCES=\"$(abs_top_srcdir)\"
