@@ -1,8 +1,5 @@
 """A boot of the host: what is to start with it does. The last of the suite, for it ends every session."""
-import time
-
 from both_case import Case
-from client import Session
 
 
 class Boot(Case):
@@ -13,18 +10,6 @@ class Boot(Case):
             self.start(ref)
         self.call("VM.set_auto_power_on", wanted, True)
         self.w.boot()
-        self.s.proxy("close")()
         self.log_in_again()
         self.s.wait("VM", wanted, lambda r: r["power_state"] == "Running")
         self.assertEqual("Halted", self.state(other))
-
-    def log_in_again(self, patience=120):
-        end = time.time() + patience
-        while True:
-            try:
-                type(self).s = Session()
-                return
-            except OSError:
-                if time.time() > end:
-                    raise
-                time.sleep(0.5)
