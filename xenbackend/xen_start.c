@@ -81,12 +81,29 @@ static int create(struct xen_op *op, libxl_domain_config *c, int fd, guint32 *do
     return rc;
 }
 
-/* libxl takes back what it built itself when it fails; what comes after is ours to take back. */
-static void take_back(struct xen_op *op, guint32 domid)
+/* Is this domain, found by the uuid that is being built, the one that we have begun? */
+static gboolean is_of_our_making(const struct xen_domain *d)
 {
-    if (domid != (guint32) INVALID_DOMID)
-        xen_op_wait(op, libxl_domain_destroy(op->ctx, domid, xen_op_how(op)), 0);
-    xen_filter_forget((int) domid);
+    g_autofree char *state = xen_read("/local/domain/%d/xenapid/state", d->domid), *mark = xen_mark("building");
+    g_autofree char *name = xen_read("/local/domain/%d/name", d->domid);
+    return state != NULL ? strcmp(state, mark) == 0 : name == NULL;
+}
+
+/* What comes after libxl's building is ours to take back. What libxl built it takes back itself when that fails, but
+ * not all of it when it is told to stop. Nothing stops this one, so it is none of the request's. */
+static void take_back(const char *uuid)
+{
+    g_auto(xen_op) op = XEN_OP_INIT;
+    struct fault f = FAULT_INIT;
+    struct xen_domain d;
+    if (!xen_domain_by_uuid(uuid, &d) || !is_of_our_making(&d))
+        return;
+    if (!xen_op_begin(&op, NULL, &f) || !xen_destroy(&op, &d, &f)) {
+        g_autofree char *text = fault_text(&f);
+        g_warning("domain %d, whose start has failed, is left over: %s", d.domid, text);
+    }
+    fault_clear(&f);
+    xen_filter_forget(d.domid);
 }
 
 /* The guest does not run yet: nothing passes before its rules hold. */
@@ -125,14 +142,14 @@ static gboolean build(struct xen_op *op, struct value *config, int fd, gboolean 
     libxl_domain_config_dispose(&c);
     if (!ready)
         return FALSE;
-    if (rc != 0)
-        return rc != ERROR_ABORTED && was_memory(op, rc)
-                   ? memory_fault(needed, f)
-                   : xen_build_fault(op, rc, uuid, fd < 0 ? "domain_create_new" : "domain_create_restore", f);
-    if (bring_to_life(op, config, *domid, paused, f))
+    if (rc == 0 && bring_to_life(op, config, *domid, paused, f))
         return TRUE;
-    take_back(op, *domid);
-    return FALSE;
+    take_back(uuid);
+    if (rc == 0)
+        return FALSE;
+    return rc != ERROR_ABORTED && was_memory(op, rc)
+               ? memory_fault(needed, f)
+               : xen_build_fault(op, rc, uuid, fd < 0 ? "domain_create_new" : "domain_create_restore", f);
 }
 
 static struct value *started(guint32 domid)
@@ -226,6 +243,11 @@ struct value *xen_domain_reboot(struct helper_request *req, struct fault *f)
             fault_set(f, "VM_BAD_POWER_STATE", d.uuid, "running", "halted", NULL);
             return NULL;
         }
+    }
+    {
+        g_auto(xen_op) op = XEN_OP_INIT; /* not the request's: half of it would be no use */
+        if (!xen_op_begin(&op, NULL, f))
+            return NULL;
         xen_watch_expect(d.uuid, "reboot");
         if (!xen_destroy(&op, &d, f))
             return NULL;
