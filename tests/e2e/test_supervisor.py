@@ -231,6 +231,17 @@ class Tests(unittest.TestCase):
         self.assertEqual(s.ask("backend count"), "1")
         s.stop()
 
+    def test_a_helper_that_hangs(self):
+        """What is under way and what is new is refused, but for what needs nothing of it, until it goes on."""
+        s = self.supervisor()
+        self.assertEqual(s.ask("backend count"), "1")
+        self.assertIn("stuck", s.ask("backend stuck"))
+        self.assertIn("stuck", s.ask("backend count"))
+        self.assertIn("Uid", s.ask("backend who"))
+        self.assertEqual(s.ask("backend well"), "1")
+        self.assertEqual(s.ask("backend count"), "2")
+        s.stop()
+
     def test_everything_dies(self):
         s = self.supervisor()
         s.ask("pid")

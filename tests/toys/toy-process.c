@@ -60,8 +60,37 @@ static struct value *do_crash(struct helper_request *req, struct fault *f)
     return NULL;
 }
 
-static const struct helper_method methods[] = {
-    {"count", do_count}, {"who", do_who}, {"pid", do_pid}, {"crash", do_crash}, {NULL, NULL}};
+/* What a helper does that hangs on something: its request and new ones are refused until "well". */
+static gint well;
+
+static gboolean is_spared(const char *method)
+{
+    return strcmp(method, "who") == 0 || strcmp(method, "well") == 0;
+}
+
+static struct value *do_stuck(struct helper_request *req, struct fault *f)
+{
+    struct fault why = FAULT_INIT;
+    (void) f;
+    fault_set(&why, "INTERNAL_ERROR", "stuck", NULL);
+    helper_refuse(&why, is_spared);
+    fault_clear(&why);
+    while (!g_atomic_int_get(&well))
+        g_usleep(1000);
+    return value_int(NULL, helper_cancelled(req)); /* to nobody */
+}
+
+static struct value *do_well(struct helper_request *req, struct fault *f)
+{
+    (void) req, (void) f;
+    helper_accept();
+    g_atomic_int_set(&well, 1);
+    return value_int(NULL, 1);
+}
+
+static const struct helper_method methods[] = {{"count", do_count}, {"who", do_who},     {"pid", do_pid},
+                                               {"crash", do_crash}, {"stuck", do_stuck}, {"well", do_well},
+                                               {NULL, NULL}};
 
 /* ---- the front ---- */
 
