@@ -74,6 +74,7 @@ static void on_reload(G_GNUC_UNUSED void *data)
     front_set_conf(conf);
     log_set_level(conf->log_level);
     sessions_recheck();
+    nbd_server_reload();
     if (!http_reload_tls(&error))
         g_warning("the certificate stays as it was: %s", error->message);
     else

@@ -26,6 +26,7 @@ static struct {
     GCond changed;
     GPtrArray *connections;
     GArray *listeners; /* int */
+    char *addresses;   /* that they were opened for */
     GThread *thread;
     int wake; /* eventfd: the listeners or stopping changed */
     int port;
@@ -324,6 +325,7 @@ static void close_listeners(void)
     if (server.listeners->len > 0)
         g_message("nbd is served no more");
     g_array_set_size(server.listeners, 0);
+    g_clear_pointer(&server.addresses, g_free);
     server.port = 0;
 }
 
@@ -333,10 +335,13 @@ static void *attend(G_GNUC_UNUSED void *data)
     for (;;) {
         g_mutex_lock(&server.lock);
         gboolean wanted = !server.stopping && purpose_of_host() != NBD_OFF;
-        if (wanted && server.listeners->len == 0)
-            open_listeners();
-        else if (!wanted)
+        g_autofree char *addresses = g_strjoinv(";", the_conf()->nbd_listen);
+        if (!wanted || g_strcmp0(addresses, server.addresses) != 0)
             close_listeners();
+        if (wanted && server.listeners->len == 0) {
+            open_listeners();
+            server.addresses = g_steal_pointer(&addresses);
+        }
         guint n = server.listeners->len;
         g_autofree struct pollfd *p = g_new0(struct pollfd, n + 1);
         for (guint i = 0; i < n; i++)
@@ -374,6 +379,15 @@ void nbd_server_refresh(void)
         wake();
     }
     g_mutex_unlock(&server.lock);
+}
+
+void nbd_server_reload(void)
+{
+    g_mutex_lock(&server.lock);
+    gboolean runs = server.thread != NULL;
+    g_mutex_unlock(&server.lock);
+    if (runs)
+        nbd_server_refresh();
 }
 
 int nbd_server_port(void)

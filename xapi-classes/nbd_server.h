@@ -11,9 +11,10 @@
 #include "daemon/store.h"
 #include "xapi-classes/nbd_stream.h"
 
-/* Looks at the networks and opens or closes the listeners: at the start, and when a purpose or the configuration has
- * changed. Any thread. */
+/* Looks at the networks and opens or closes the listeners: at the start, and when a purpose has changed. Any thread. */
 void nbd_server_refresh(void);
+/* The same when the configuration was read again; nothing before the start. */
+void nbd_server_reload(void);
 /* The port that it listens on; 0 when it does not. Waits for a refresh that is under way. */
 int nbd_server_port(void);
 /* Ends listeners and connections, and waits for these until the deadline (monotonic milliseconds). */

@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -289,9 +290,29 @@ class Refusals(Nbd):
         held.pop().close()
         self.until(lambda: self.greets())
 
+    def test_another_address_is_taken_up_at_a_reload(self):
+        other = free_port()
+        self.server.conf["nbd"]["listen"] = f"127.0.0.1:{other}"
+        try:
+            self.server.write_conf()
+            self.server.process.send_signal(signal.SIGHUP)
+            vdi = self.disk()
+            self.until(lambda: int(self.info(vdi)["port"]) == other)
+            self.assertEqual(self.nbdinfo(self.uri(self.info(vdi)))["exports"][0]["export-size"], 8 * MIB)
+            with self.assertRaises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        finally:
+            self.server.conf["nbd"]["listen"] = f"127.0.0.1:{self.port}"
+            self.server.write_conf()
+            self.server.process.send_signal(signal.SIGHUP)
+            self.until(self.greets)
+
     def greets(self):
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as s:
-            return s.recv(8) == b"NBDMAGIC"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=30) as s:
+                return s.recv(8) == b"NBDMAGIC"
+        except OSError:
+            return False
 
     def test_it_is_back_after_a_restart_and_ends_with_the_daemon(self):
         held = self.connect()
