@@ -58,6 +58,7 @@ libfront_a_SOURCES += xapi-classes/disk.c xapi-classes/disk.h xapi-classes/disk_
 	xapi-classes/blob_data.c xapi-classes/blob_data.h \
 	xapi-classes/dump.h xapi-classes/dump_write.c xapi-classes/dump_read.c xapi-classes/dump_restore.c xapi-classes/transfer_dump.c \
 	xapi-classes/rfb.c xapi-classes/rfb.h \
+	xapi-classes/rrd.c xapi-classes/rrd.h xapi-classes/transfer_rrd.c xapi-classes/host_data_source.c \
 	xapi-classes/transfer_export.c xapi-classes/transfer_import.c \
 	xapi-classes/transfer_console.c xapi-classes/websocket.c xapi-classes/websocket.h \
 	xapi-classes/xva.h xapi-classes/xva_ova.c xapi-classes/xva_records.c xapi-classes/xva_stream.c \

@@ -398,6 +398,7 @@ void transfers_init(void)
     transfer_console_init();
     transfer_blob_init();
     transfer_dump_init();
+    transfer_rrd_init();
 }
 
 void transfers_quiesce(void)

@@ -78,5 +78,6 @@ void transfer_import_init(void);
 void transfer_console_init(void);
 void transfer_blob_init(void);
 void transfer_dump_init(void);
+void transfer_rrd_init(void);
 
 #endif

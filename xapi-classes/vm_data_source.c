@@ -1,7 +1,8 @@
 /* vm_data_source.c - a running VM's figures by name: VM.get_data_sources and query_data_source, as monitoring programs
- * ask for them. Nothing is kept but the last measurement. */
+ * ask for them. Here nothing is kept but the last measurement. */
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/operation.h"
+#include "xapi-classes/rrd.h"
 #include "xapi-classes/vm.h"
 
 #include <string.h>
@@ -60,13 +61,14 @@ static struct value *disks_of(const struct record *vm)
 
 /* ---- the list ---- */
 
-static void add(struct value_builder *set, const char *name, const char *words, const char *units, double max, double v)
+static void add(struct value_builder *set, const char *uuid, const char *name, const char *words, const char *units,
+                double max, double v)
 {
     struct value_builder b;
     value_builder_map(&b, NULL, 8);
     value_builder_put_string(&b, "name_label", name);
     value_builder_put_string(&b, "name_description", words);
-    value_builder_put(&b, "enabled", value_bool(FALSE)); /* no history is kept */
+    value_builder_put(&b, "enabled", value_bool(rrd_is_recorded(uuid, name)));
     value_builder_put(&b, "standard", value_bool(TRUE));
     value_builder_put_string(&b, "units", units);
     value_builder_put(&b, "min", value_float(NULL, 0.0));
@@ -75,7 +77,7 @@ static void add(struct value_builder *set, const char *name, const char *words, 
     value_builder_add(set, value_builder_end(&b));
 }
 
-static void add_processors(struct value_builder *set, const struct record *metrics)
+static void add_processors(struct value_builder *set, const char *uuid, const struct record *metrics)
 {
     const struct value *use = record_field(metrics, F_VM_metrics_VCPUs_utilisation);
     for (gsize i = 0; i < value_count(use); i++) {
@@ -83,7 +85,8 @@ static void add_processors(struct value_builder *set, const struct record *metri
         g_autofree char *number =
             m->key->type == VALUE_STRING ? g_strdup(value_str(m->key)) : g_strdup_printf("%" G_GSIZE_FORMAT, i);
         g_autofree char *name = g_strconcat("cpu", number, NULL);
-        add(set, name, "Part of the time that the virtual processor ran", "(fraction)", 1.0, value_as_float(m->value));
+        add(set, uuid, name, "Part of the time that the virtual processor ran", "(fraction)", 1.0,
+            value_as_float(m->value));
     }
 }
 
@@ -97,21 +100,21 @@ static void add_disks(struct value_builder *set, const struct record *vm)
         if (*device == '\0')
             continue;
         g_autofree char *in = g_strdup_printf("vbd_%s_read", device), *out = g_strdup_printf("vbd_%s_write", device);
-        add(set, in, "Bytes read from the disk in a second", "B/s", G_MAXDOUBLE,
+        add(set, record_str(vm, F_VM_uuid), in, "Bytes read from the disk in a second", "B/s", G_MAXDOUBLE,
             value_as_float(value_get(d, "io_read_kbs")) * KIB);
-        add(set, out, "Bytes written to the disk in a second", "B/s", G_MAXDOUBLE,
+        add(set, record_str(vm, F_VM_uuid), out, "Bytes written to the disk in a second", "B/s", G_MAXDOUBLE,
             value_as_float(value_get(d, "io_write_kbs")) * KIB);
     }
 }
 
-static struct value *sources(const struct record *vm)
+struct value *vm_data_sources(const struct record *vm)
 {
     struct value_builder set;
     g_autoptr(record) metrics = store_get(the_store(), CLASS_VM_metrics, record_str(vm, F_VM_metrics));
     value_builder_set(&set, NULL, 8);
     if (metrics != NULL) {
-        add_processors(&set, metrics);
-        add(&set, "memory", "Memory that the VM has now", "B", G_MAXDOUBLE,
+        add_processors(&set, record_str(vm, F_VM_uuid), metrics);
+        add(&set, record_str(vm, F_VM_uuid), "memory", "Memory that the VM has now", "B", G_MAXDOUBLE,
             (double) record_int(metrics, F_VM_metrics_memory_actual));
     }
     add_disks(&set, vm);
@@ -134,7 +137,7 @@ static struct record *running_vm(struct call *c)
 struct value *vm_get_data_sources(struct call *c)
 {
     g_autoptr(record) vm = running_vm(c);
-    return vm != NULL ? sources(vm) : NULL;
+    return vm != NULL ? vm_data_sources(vm) : NULL;
 }
 
 struct value *vm_query_data_source(struct call *c)
@@ -142,7 +145,7 @@ struct value *vm_query_data_source(struct call *c)
     g_autoptr(record) vm = running_vm(c);
     if (vm == NULL)
         return NULL;
-    g_autoptr(value) set = sources(vm);
+    g_autoptr(value) set = vm_data_sources(vm);
     for (gsize i = 0; i < value_count(set); i++)
         if (strcmp(value_get_str(value_at(set, i), "name_label", ""), call_str(c, 1)) == 0)
             return value_ref(value_get(value_at(set, i), "value"));

@@ -1,0 +1,100 @@
+/* host_data_source.c - the host's figures by name, and whether a VM's or the host's are recorded. */
+#include "config.h"
+#include "daemon/call.h"
+#include "xapi-classes/handlers.h"
+#include "xapi-classes/rrd.h"
+
+#include <string.h>
+
+static void add(struct value_builder *set, const char *uuid, const char *name, const char *words, const char *units,
+                double max, double v)
+{
+    struct value_builder b;
+    value_builder_map(&b, NULL, 8);
+    value_builder_put_string(&b, "name_label", name);
+    value_builder_put_string(&b, "name_description", words);
+    value_builder_put(&b, "enabled", value_bool(rrd_is_recorded(uuid, name)));
+    value_builder_put(&b, "standard", value_bool(TRUE));
+    value_builder_put_string(&b, "units", units);
+    value_builder_put(&b, "min", value_float(NULL, 0.0));
+    value_builder_put(&b, "max", value_float(NULL, max));
+    value_builder_put(&b, "value", value_float(NULL, v));
+    value_builder_add(set, value_builder_end(&b));
+}
+
+struct value *host_data_sources(const struct record *host)
+{
+    const char *uuid = record_str(host, F_host_uuid);
+    const struct value *cpus = record_field(host, F_host_host_CPUs);
+    g_autoptr(record) metrics = store_get(the_store(), CLASS_host_metrics, record_str(host, F_host_metrics));
+    struct value_builder set;
+    double sum = 0;
+    value_builder_set(&set, NULL, value_count(cpus) + 3);
+    for (gsize i = 0; i < value_count(cpus); i++) {
+        g_autoptr(record) cpu = store_get(the_store(), CLASS_host_cpu, value_str(value_at(cpus, i)));
+        double use = cpu ? record_float(cpu, F_host_cpu_utilisation) : 0;
+        g_autofree char *name =
+            g_strdup_printf("cpu%" G_GINT64_FORMAT, cpu ? record_int(cpu, F_host_cpu_number) : (gint64) i);
+        add(&set, uuid, name, "Part of the time that the processor was busy", "(fraction)", 1.0, use);
+        sum += use;
+    }
+    if (value_count(cpus) > 0)
+        add(&set, uuid, "cpu_avg", "The average of all processors", "(fraction)", 1.0,
+            sum / (double) value_count(cpus));
+    if (metrics) {
+        add(&set, uuid, "memory_total_kib", "Memory of the host", "KiB", G_MAXDOUBLE,
+            (double) (record_int(metrics, F_host_metrics_memory_total) / 1024));
+        add(&set, uuid, "memory_free_kib", "Memory that nobody has", "KiB", G_MAXDOUBLE,
+            (double) (record_int(metrics, F_host_metrics_memory_free) / 1024));
+    }
+    return value_builder_end(&set);
+}
+
+static const struct value *find(const struct value *set, const char *name)
+{
+    for (gsize i = 0; i < value_count(set); i++)
+        if (strcmp(value_get_str(value_at(set, i), "name_label", ""), name) == 0)
+            return value_at(set, i);
+    return NULL;
+}
+
+struct value *host_get_data_sources(struct call *c)
+{
+    g_autoptr(record) host = call_object(c, 0);
+    return host ? host_data_sources(host) : NULL;
+}
+
+struct value *host_query_data_source(struct call *c)
+{
+    g_autoptr(record) host = call_object(c, 0);
+    g_autoptr(value) set = host ? host_data_sources(host) : NULL;
+    const struct value *found = set ? find(set, call_str(c, 1)) : NULL;
+    if (found)
+        return value_ref(value_get(found, "value"));
+    return host ? call_fail(c, "INVALID_VALUE", "data_source", call_str(c, 1), NULL) : NULL;
+}
+
+/* ---- what is recorded: of VMs and hosts ---- */
+
+static struct value *change(struct call *c, void (*fn)(const char *uuid, const char *source))
+{
+    g_autoptr(record) r = call_object(c, 0);
+    if (!r)
+        return NULL;
+    gboolean is_vm = r->class->id == CLASS_VM;
+    g_autoptr(value) set = is_vm ? vm_data_sources(r) : host_data_sources(r);
+    if (!find(set, call_str(c, 1)))
+        return call_fail(c, "INVALID_VALUE", "data_source", call_str(c, 1), NULL);
+    fn(record_str(r, r->class->uuid_field), call_str(c, 1));
+    return value_void();
+}
+
+struct value *record_data_source(struct call *c)
+{
+    return change(c, rrd_record);
+}
+
+struct value *forget_data_source_archives(struct call *c)
+{
+    return change(c, rrd_forget);
+}
