@@ -430,12 +430,14 @@ static void vg_name(char vg[LVM_NAME_SIZE], const char *uuid)
     g_snprintf(vg, LVM_NAME_SIZE, LVM_VG_PREFIX "%s", uuid);
 }
 
-/* A little is left for the pool's metadata to grow. */
+/* A little is left for the pool's metadata to grow. A write that finds it full fails at once. */
 static gboolean make_pool(const char *devices, const char *vg, struct fault *f)
 {
-    const char *const args[] = {"lvcreate", "--yes", "--type", "thin-pool", "-l", "98%FREE", "--errorwhenfull",
-                                "y",        "-Zy",   "--name", LVM_POOL,    vg,   NULL};
-    return lvm_run(devices, args, NULL, f);
+    g_autofree char *pool = g_strdup_printf("%s/%s", vg, LVM_POOL);
+    const char *const make[] = {"lvcreate", "--yes",  "--type", "thin-pool", "-l", "98%FREE",
+                                "-Zy",      "--name", LVM_POOL, vg,          NULL};
+    const char *const fail[] = {"lvchange", "--errorwhenfull", "y", pool, NULL};
+    return lvm_run(devices, make, NULL, f) && lvm_run(devices, fail, NULL, f);
 }
 
 static void take_apart(const char *devices, const char *vg)
