@@ -321,16 +321,27 @@ static gboolean is_vm(const struct xva_object *o)
     return o->class->id == CLASS_VM && !flag(o, "is_control_domain");
 }
 
+/* A snapshot that comes without what it is one of: a template, with disks of its own. */
+static gboolean is_orphan(const struct xva_plan *p, const struct xva_object *o)
+{
+    return !p->restore && flag(o, "is_a_snapshot") && !linked(p, o, "snapshot_of");
+}
+
 static void link_vm(const struct xva_plan *p, struct txn *t, const struct xva_object *o)
 {
+    if (is_orphan(p, o))
+        txn_set_bool(t, CLASS_VM, o->ref, F_VM_is_a_snapshot, FALSE);
     txn_set_str(t, CLASS_VM, o->ref, F_VM_snapshot_of, linked_ref(p, o, "snapshot_of"));
     txn_set_str(t, CLASS_VM, o->ref, F_VM_parent, linked_ref(p, o, "parent"));
 }
 
 static void link_vdi(const struct xva_plan *p, struct txn *t, const struct xva_object *o)
 {
-    if (p->sr && *o->ref && txn_get(t, CLASS_VDI, o->ref))
-        txn_set_str(t, CLASS_VDI, o->ref, F_VDI_snapshot_of, linked_ref(p, o, "snapshot_of"));
+    if (!p->sr || !*o->ref || !txn_get(t, CLASS_VDI, o->ref))
+        return;
+    if (is_orphan(p, o))
+        txn_set_bool(t, CLASS_VDI, o->ref, F_VDI_is_a_snapshot, FALSE);
+    txn_set_str(t, CLASS_VDI, o->ref, F_VDI_snapshot_of, linked_ref(p, o, "snapshot_of"));
 }
 
 /* The VMs themselves; of a snapshot that was exported alone, that. */

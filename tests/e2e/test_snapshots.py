@@ -271,6 +271,26 @@ class Content(Case):
         self.call("VM.start", clone, False, False)
         self.agree()
 
+    def test_a_snapshot_is_exported_and_imported_by_itself(self):
+        vm = self.guest_with("raw")
+        self.write(vm, 0x11)
+        snapshot = self.call("VM.snapshot", vm, "s", [])
+        self.write(vm, 0x22)
+        query = f"session_id={self.s.ref}"
+        status, _, data = self.server.request("GET", f"/export?{query}&ref={snapshot}", timeout=60)
+        self.assertEqual(status, 200)
+        before, task = set(self.call("VM.get_all")), self.call("task.create", "import", "")
+        status, _, answer = self.server.request("PUT", f"/import?{query}&task_id={task}", data, timeout=60)
+        self.assertEqual(status, 200, answer)
+        [copy] = set(self.call("VM.get_all")) - before
+        self.addCleanup(self.clear, copy)
+        record = self.call("VM.get_record", copy)
+        self.assertEqual((record["is_a_template"], record["is_a_snapshot"], record["snapshot_of"], record["name_label"]),
+                         (True, False, NULL, "s"))
+        self.check(copy, 0x11)
+        self.call("VM.set_is_a_template", copy, False)
+        self.call("VM.start", copy, False, False)
+
     def test_settings_and_devices_come_back(self):
         vm = self.guest_with("qcow2", name_description="then")
         snapshot = self.call("VM.snapshot", vm, "s", [])
