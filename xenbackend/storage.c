@@ -264,10 +264,12 @@ static struct value *driver_value(const struct storage_driver *d)
     value_builder_put(&b, "capabilities", capabilities(d));
     value_builder_put(&b, "configuration", value_builder_end(&keys));
     struct value_builder features;
-    value_builder_map(&features, NULL, 8);
-    for (const char *const *p = d->capabilities; *p != NULL; p++) { /* NAME or NAME/VERSION */
-        g_autofree char *name = g_strndup(*p, strcspn(*p, "/"));
-        const char *version = strchr(*p, '/');
+    value_builder_map(&features, NULL, 24);
+    g_autoptr(value) all = capabilities(d);
+    for (gsize i = 0; i < value_count(all); i++) { /* NAME or NAME/VERSION */
+        const char *text = value_str(value_at(all, i));
+        g_autofree char *name = g_strndup(text, strcspn(text, "/"));
+        const char *version = strchr(text, '/');
         if (!value_builder_has(&features, name))
             value_builder_put(&features, name,
                               value_int(NULL, version != NULL ? g_ascii_strtoll(version + 1, NULL, 10) : 1));
