@@ -95,6 +95,41 @@ class Storage(Case):
         self.says(ref, shell, clone, "third")
         return ref, shell, vdi, clone
 
+    def content(self, vdi):
+        """The first words of the disk, as dom0 finds them where the driver keeps it; and the place."""
+        record = self.call("VDI.get_record", vdi)
+        sr = self.call("SR.get_record", record["SR"])
+        if sr["type"] == "lvm":
+            place = f"/dev/VG_XenStorage-{sr['uuid']}/LV-{record['uuid']}"
+        else:
+            place = f"/srv/nfs/{sr['uuid']}/{record['uuid']}.raw"
+        return dom0(f"head -c 6 {place} | tr -d '\\0'").strip(), place
+
+    def put(self, vdi, words):
+        dom0(f"echo {words} | dd of={self.content(vdi)[1]} conv=notrunc,fsync")
+
+    def halted(self, sr, size, **more):
+        """What can be done with a disk that no guest has."""
+        vdi = self.new_vdi(sr, size, **more)
+        self.assertEqual("", self.content(vdi)[0])
+        self.put(vdi, "first")
+        snapshot = self.call("VDI.snapshot", vdi, {})
+        self.put(vdi, "second")
+        clone = self.call("VDI.clone", snapshot, {})
+        self.assertEqual(["second", "first", "first"], [self.content(v)[0] for v in (vdi, snapshot, clone)])
+        self.call("VDI.destroy", snapshot)
+        self.call("VDI.resize", clone, str(self.size(clone) + 3 * MIB))
+        self.put(clone, "third")
+        copy = self.call("VDI.copy", clone, sr, "OpaqueRef:NULL", "OpaqueRef:NULL")
+        pbd = self.call("SR.get_PBDs", sr)[0]
+        self.call("PBD.unplug", pbd)
+        self.call("PBD.plug", pbd)
+        self.call("SR.scan", sr)
+        self.assertEqual(["second", "third", "third"], [self.content(v)[0] for v in (vdi, clone, copy)])
+        self.assertEqual({vdi, clone, copy}, set(self.call("SR.get_VDIs", sr)))
+        for one in vdi, clone, copy:
+            self.call("VDI.destroy", one)
+
     def says_other(self, ref, shell, vdi, words):
         vbd, device = self.plug(ref, shell, vdi, "2")
         self.assertEqual(words, shell.shell(f"head -c {len(words)} {device}"))
@@ -125,11 +160,14 @@ class LogicalVolumes(Storage):
         self.assertEqual("0", dom0(f"tr -d '\\0' <{lv} | wc -c").strip(), "a grown disk shows what was there before")
         self.call("VDI.destroy", vdi)
         self.assertEqual("", dom0(f"ls {lv} 2>/dev/null"))
-        self.life(sr, 8 * MIB, False)
+        self.halted(sr, 8 * MIB)
         free = int(self.call("SR.get_physical_size", sr)) - int(self.call("SR.get_physical_utilisation", sr))
         with self.assertRaises(Failure) as caught:
             self.new_vdi(sr, free + EXTENT)
         self.assertEqual("SR_FULL", caught.exception.code)
+
+    def test_thick_with_a_guest(self):
+        self.life(self.sr("lvm", {"device": self.device()}), 8 * MIB, False)
 
     def test_thin(self):
         device = self.device()
@@ -137,7 +175,10 @@ class LogicalVolumes(Storage):
         big = self.new_vdi(sr, 1024 * MIB)
         self.assertEqual("0", self.call("VDI.get_physical_utilisation", big))
         self.call("VDI.destroy", big)
-        self.life(sr, 8 * MIB, True)
+        self.halted(sr, 8 * MIB)
+
+    def test_thin_with_a_guest(self):
+        self.life(self.sr("lvm", {"device": self.device()}, {"allocation": "thin"}), 8 * MIB, True)
 
     def test_a_device_that_holds_something(self):
         device = self.device(48)
@@ -180,7 +221,7 @@ class Nfs(Storage):
         sr = self.sr("nfs", config)
         uuid = self.call("SR.get_uuid", sr)
         self.assertEqual(uuid, dom0("ls /srv/nfs").strip())
-        self.life(sr, 8 * MIB, False)
+        self.halted(sr, 8 * MIB, sm_config={"type": "raw"})
         self.assertIn(uuid, self.call("SR.probe", self.host, config, "nfs", {}))
         self.call("PBD.unplug", self.call("SR.get_PBDs", sr)[0])
         self.assertNotIn("nfs4", dom0("cat /proc/$(pidof xenapid-xen)/mounts"))
@@ -189,6 +230,9 @@ class Nfs(Storage):
         dom0("kill -9 $(pidof xenapid-xen)")
         self.until_attached(sr)
         self.assertEqual(1, dom0("cat /proc/$(pidof xenapid-xen)/mounts").count(" nfs4 "))
+
+    def test_nfs_with_a_guest(self):
+        self.life(self.sr("nfs", self.server()), 8 * MIB, False)
 
     def until_attached(self, sr):
         pbd = self.call("SR.get_PBDs", sr)[0]
