@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define BLOCK ((gsize) 64 * 1024)
+
 struct dump {
     struct helper_request *req;
     int fd;
@@ -22,10 +24,10 @@ static gboolean is_zero(const char *bytes, gsize n)
     return n > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
 }
 
-static gboolean put(struct dump *d, const char *bytes, gsize n)
+static gboolean put_at(struct dump *d, const char *bytes, gsize n, gint64 at)
 {
     for (gsize done = 0; done < n;) {
-        gssize k = pwrite(d->fd, bytes + done, n - done, d->at + (gint64) done);
+        gssize k = pwrite(d->fd, bytes + done, n - done, at + (gint64) done);
         if (k < 0 && errno == EINTR)
             continue;
         if (k <= 0) {
@@ -37,7 +39,19 @@ static gboolean put(struct dump *d, const char *bytes, gsize n)
     return TRUE;
 }
 
-/* Called with one part after the other. */
+/* Much of a guest's memory is empty: that takes no room where it can be left out. */
+static gboolean put(struct dump *d, const char *bytes, gsize n)
+{
+    gboolean written = TRUE;
+    for (gsize done = 0; written && done < n; done += BLOCK) {
+        gsize k = MIN(n - done, BLOCK);
+        if (!d->sparse || !is_zero(bytes + done, k))
+            written = put_at(d, bytes + done, k, d->at + (gint64) done);
+    }
+    return written;
+}
+
+/* Called with one part after the other, of some MiB. */
 static int take_part(xc_interface *xc G_GNUC_UNUSED, void *arg, char *bytes, unsigned int length)
 {
     struct dump *d = arg;
@@ -45,7 +59,7 @@ static int take_part(xc_interface *xc G_GNUC_UNUSED, void *arg, char *bytes, uns
         d->err = ECANCELED;
     else if (d->at + length > d->room)
         d->err = ENOSPC;
-    if (d->err != 0 || (!(d->sparse && is_zero(bytes, length)) && !put(d, bytes, length))) {
+    if (d->err != 0 || !put(d, bytes, length)) {
         errno = d->err;
         return -1;
     }

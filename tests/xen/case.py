@@ -2,11 +2,10 @@
 import time
 import unittest
 
-from client import NULL, Console, Session
+from client import NULL, PATIENCE, Console, Session
 
 MIB = 1 << 20
 GUEST = "/lab/guest"
-PATIENCE = 120
 
 
 class Case(unittest.TestCase):

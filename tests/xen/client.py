@@ -12,6 +12,7 @@ import xmlrpc.client
 URL = os.environ.get("XENAPID_URL", "https://127.0.0.1:18443")
 USER, PASSWORD = os.environ.get("XENAPID_LOGIN", "root:xenlab").split(":")
 NULL = "OpaqueRef:NULL"
+PATIENCE = int(os.environ.get("LAB_PATIENCE", "120"))  # seconds
 
 
 class Failure(Exception):
@@ -60,7 +61,7 @@ class Session:
                 return record["result"]
         raise TimeoutError(method_of(task))
 
-    def wait(self, cls, ref, test, patience=60):
+    def wait(self, cls, ref, test, patience=PATIENCE):
         """Waits by events until the object's record passes the test; answers it."""
         end = time.time() + patience
         token = ""
@@ -131,7 +132,7 @@ class Console:
             data = bytes([0x82, 0x80 | len(data), 0, 0, 0, 0]) + data
         self.sock.sendall(data)
 
-    def until(self, words, patience=60):
+    def until(self, words, patience=PATIENCE):
         said, end = b"", time.time() + patience
         while words.encode() not in said:
             if time.time() > end:
@@ -140,7 +141,7 @@ class Console:
             said += self.read()
         return said.decode(errors="replace")
 
-    def shell(self, command, patience=60):
+    def shell(self, command, patience=PATIENCE):
         """What a command says in the guest's shell."""
         self.n += 1
         self.write(f"echo BE''GIN{self.n}; {command}; echo E''ND{self.n}\n".encode())
