@@ -19,6 +19,7 @@
 
 #define BACKLOG   64
 #define PIPE_SIZE (256 * 1024)
+#define FULL_US   (100 * 1000)
 #define TICK_MS   1000 /* how soon the end of a session, a task or the purpose is seen */
 
 static struct {
@@ -217,8 +218,11 @@ static void accept_one(int listener)
     socklen_t len = sizeof a;
     char address[64];
     int fd = accept4(listener, (struct sockaddr *) &a, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0)
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+            g_usleep(FULL_US); /* it stays in the backlog, and the thread would spin */
         return;
+    }
     text_of(&a, len, address, sizeof address);
     enum nbd_purpose purpose = purpose_for(fd);
     if (purpose == NBD_OFF) {
@@ -236,11 +240,19 @@ static void accept_one(int listener)
     if (room)
         g_ptr_array_add(server.connections, c);
     g_mutex_unlock(&server.lock);
-    if (room) {
-        g_thread_unref(g_thread_new("nbd-client", serve, c));
+    g_autoptr(GError) error = NULL;
+    GThread *thread = room ? g_thread_try_new("nbd-client", serve, c, &error) : NULL;
+    if (thread != NULL) {
+        g_thread_unref(thread);
         return;
     }
-    refuse(fd, address, "there are as many as the configuration allows (nbd: connections)");
+    if (room) {
+        g_mutex_lock(&server.lock);
+        g_ptr_array_remove_fast(server.connections, c);
+        g_cond_broadcast(&server.changed);
+        g_mutex_unlock(&server.lock);
+    }
+    refuse(fd, address, room ? error->message : "there are as many as the configuration allows (nbd: connections)");
     g_free(c);
 }
 
