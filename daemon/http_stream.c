@@ -11,6 +11,7 @@
 
 #define RING       (2 * 1024 * 1024)
 #define HANDFUL    (256 * 1024)       /* fewer bytes wake nobody: each time costs more than what they are worth */
+#define HANDFUL_US 2000               /* how long one is waited for */
 #define SLACK      (64 * 1024)        /* more than libmicrohttpd has of a body at once */
 #define TEXT_MOST  4096               /* of an answer that is given in the middle of a body */
 #define THROW_MOST (64 * 1024 * 1024) /* of a body whose answer is known already */
@@ -240,9 +241,15 @@ gboolean http_is_head(const struct http_request *r)
 gssize http_read(struct http_request *r, void *buffer, gsize room)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&r->lock);
+    r->wanted = 1;
+    while (r->ring.len == 0 && !r->body_done && r->c && !r->interrupted)
+        g_cond_wait(&r->changed, &r->lock);
+    /* More comes soon, or the client waits for what we make of this. */
+    gint64 until = g_get_monotonic_time() + HANDFUL_US;
     r->wanted = MIN(room, HANDFUL);
     while (r->ring.len < r->wanted && !r->body_done && r->c && !r->interrupted)
-        g_cond_wait(&r->changed, &r->lock);
+        if (!g_cond_wait_until(&r->changed, &r->lock, until))
+            break;
     if (r->interrupted)
         return -1;
     gsize n = ring_get(&r->ring, buffer, room);

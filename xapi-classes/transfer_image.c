@@ -143,6 +143,9 @@ gboolean qcow2_receive(struct transfer *t, const struct image_target *target)
     char uuid[UUID_SIZE];
     if (t->length > most)
         return fault_set(&t->fault, "IMPORT_ERROR", "the image is larger than such a disk's can be", NULL);
+    /* Nothing in it says where it ends: such a client cuts the connection there, once it has an answer. */
+    if (t->is_open_ended && transfer_query(t, "task_id"))
+        http_accept_early(t->r);
     uuid_generate_text(uuid);
     r.spool = disk_stage(target->sr_uuid, uuid, t->length > 0 ? t->length : most, "raw", &t->fault);
     gboolean done =

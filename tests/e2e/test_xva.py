@@ -12,7 +12,7 @@ import time
 import xmlrpc.client
 
 from harness import Failure
-from test_transfer import MIB, Transfers, sparse
+from test_transfer import MIB, UNKNOWN, Transfers, sparse
 
 NULL = "OpaqueRef:NULL"
 
@@ -359,6 +359,15 @@ class Xva(Transfers):
         with socket.create_connection(("127.0.0.1", self.server.http_port), 20) as c:
             c.sendall(f"PUT /import/?session_id={self.s.ref}&task_id={task}&sr_id={self.sr} HTTP/1.1\r\nHost: x\r\n"
                       f"content-length: 1125899906842624\r\n\r\n".encode() + data)
+        self.assertEqual(self.ended(task)["status"], "success")
+
+    def test_small_and_of_unknown_length(self):
+        """However few bytes have come: when they are all, the answer comes, though more was announced."""
+        data, task = self.export(self.vm(), use_compression="gzip"), self.task()
+        with socket.create_connection(("127.0.0.1", self.server.http_port), 20) as c:
+            c.sendall(f"PUT /import?session_id={self.s.ref}&task_id={task} HTTP/1.1\r\nHost: x\r\n"
+                      f"content-length: {UNKNOWN}\r\n\r\n".encode() + data)
+            self.assertEqual(c.recv(15), b"HTTP/1.1 200 OK")
         self.assertEqual(self.ended(task)["status"], "success")
 
     def test_cut_import_leaves_nothing(self):

@@ -47,6 +47,33 @@ await run(async () => {
   const vhd = await bytes(await xapi.getResource('/export_raw_vdi/', { query: { format: 'vhd', vdi } }))
   assert.equal(vhd.subarray(0, 8).toString(), 'conectix')
 
+  // A difference to a snapshot, put onto a clone of the snapshot, and the same as a stream of qcow2.
+  const snapshot = await xapi.call('VDI.snapshot', vdi, {})
+  const changed = Buffer.from(data)
+  randomBytes(70000).copy(changed, 3 * MIB)
+  await xapi.putResource(changed, '/import_raw_vdi/', { query: { format: 'raw', vdi }, task: true })
+  for (const format of ['vhd', 'qcow2']) {
+    const delta = await bytes(await xapi.getResource('/export_raw_vdi/', { query: { base: snapshot, format, vdi } }))
+    assert.ok(delta.length < 4 * MIB, `${format} holds more than the difference`)
+    const clone = await xapi.call('VDI.clone', snapshot, {})
+    await xapi.putResource(pieces(delta), '/import_raw_vdi/', { query: { format, vdi: clone }, task: true })
+    const there = await bytes(await xapi.getResource('/export_raw_vdi/', { query: { format: 'raw', vdi: clone } }))
+    assert.ok(changed.equals(there), `the difference as ${format}`)
+  }
+
+  const blob = await xapi.call('pool.create_new_blob', xapi.pool.$ref, 'note', 'text/plain', false)
+  await xapi.putResource(Buffer.from('kept'), '/blob', { query: { ref: blob }, task: true })
+  assert.equal((await bytes(await xapi.getResource('/blob', { query: { ref: blob } }))).toString(), 'kept')
+
+  const dump = await bytes(await xapi.getResource('/pool/xmldbdump'))
+  assert.match(dump.toString(), /<table name="VM">/)
+  await xapi.putResource(dump, '/pool/xmldbdump', { query: { dry_run: true }, task: true })
+
+  const stats = JSON.parse(await bytes(await xapi.getResource('/rrd_updates', {
+    query: { cf: 'AVERAGE', host: 'true', interval: 5, json: 'true', start: Math.floor(Date.now() / 1000) - 60 },
+  })))
+  assert.equal(stats.meta.step, 5)
+
   const vm = await xapi.call('VM.clone', Object.values(xapi.objects.indexes.type.VM).find(_ => _.is_a_template)?.$ref ??
     Object.values(xapi.objects.indexes.type.VM).find(_ => _.power_state === 'Halted').$ref, 'moved')
   const xva = await bytes(await xapi.getResource('/export/', { query: { ref: vm, use_compression: 'true' } }))
