@@ -6,7 +6,7 @@
 fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 if FUZZERS
 noinst_PROGRAMS += tests/fuzz/fuzz-xmlrpc tests/fuzz/fuzz-jsonrpc tests/fuzz/fuzz-expr tests/fuzz/fuzz-dispatch \
-	tests/fuzz/fuzz-xva tests/fuzz/fuzz-image tests/fuzz/fuzz-dump
+	tests/fuzz/fuzz-xva tests/fuzz/fuzz-image tests/fuzz/fuzz-dump tests/fuzz/fuzz-nbd
 tests_fuzz_fuzz_xmlrpc_SOURCES = tests/fuzz/fuzz-xmlrpc.c
 tests_fuzz_fuzz_xmlrpc_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_xmlrpc_LDADD = $(BASE_LIBS)
@@ -30,6 +30,9 @@ tests_fuzz_fuzz_image_LDADD = $(front_libs)
 tests_fuzz_fuzz_dump_SOURCES = tests/fuzz/fuzz-dump.c
 tests_fuzz_fuzz_dump_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_dump_LDADD = $(front_libs)
+tests_fuzz_fuzz_nbd_SOURCES = tests/fuzz/fuzz-nbd.c
+tests_fuzz_fuzz_nbd_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_nbd_LDADD = $(front_libs)
 endif
 
 EXTRA_DIST += tests/fuzz/run tests/fuzz/leaks.supp tests/fuzz/xmlrpc.dict tests/fuzz/jsonrpc.dict tests/fuzz/expr.dict \
