@@ -8,7 +8,8 @@ struct nbd;
 
 /* Serves the image file at path (format "raw" or "qcow2"). *fd is a connected socket on which the server has greeted;
  * when it is closed (all copies of it), the server writes back what it holds and ends; but it waits for ever for a
- * client that has gone before NBD's handshake was over. NULL with f set:
+ * client that has gone before NBD's handshake was over. What it wrote to a file may still be in the system's cache: the
+ * caller syncs the file. NULL with f set:
  * SR_BACKEND_FAILURE with the tool's words. Blocks for the start; any thread. */
 struct nbd *nbd_start(const char *path, const char *format, gboolean writable, int *fd, struct fault *f);
 /* Waits for its end, at most that long (-1: for ever): TRUE when it ended, and well; FALSE with f set. Only one thread

@@ -4,7 +4,10 @@
 #include "xenbackend/nbd.h"
 #include "xenbackend/storage_private.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define END_MS   (10 * 60 * 1000)          /* for the server to write back what it holds */
@@ -15,6 +18,7 @@
 struct opened {
     gint refs; /* under the lock */
     guint front;
+    char *path; /* of what is written */
     gboolean writable;
     char id[STORAGE_UUID_LEN + 1];
     struct storage_sr *sr;
@@ -43,6 +47,7 @@ static void opened_unref(struct opened *o)
         o->sr->driver->vdi_unstage(o->sr->sr, o->stage);
     storage_sr_put(o->sr);
     fault_clear(&o->fault);
+    g_free(o->path);
     g_free(o);
 }
 
@@ -87,6 +92,7 @@ static struct value *serve(struct helper_request *req, struct storage_sr *sr, vo
     o->refs = 1;
     o->front = req->front;
     o->writable = stage != NULL;
+    o->path = g_strdup(path);
     o->sr = sr;
     o->stage = stage;
     storage_uuid_new(o->id);
@@ -177,13 +183,32 @@ static gboolean wait_end(struct opened *o, struct helper_request *req, struct fa
     return f->code == NULL;
 }
 
+/* Here, because the drivers hold their locks while they publish. */
+static gboolean sync_content(const struct opened *o, struct fault *f)
+{
+    struct stat st;
+    if (stat(o->path, &st) == 0 && !S_ISREG(st.st_mode))
+        return TRUE; /* its server has flushed it */
+    int fd = open(o->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), error = 0;
+    if (fd < 0 || fsync(fd) < 0)
+        error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (error == 0)
+        return TRUE;
+    g_autofree char *text = g_strdup_printf("%s: %s", o->path, g_strerror(error));
+    if (error == ENOSPC || error == EDQUOT)
+        return fault_set(f, "SR_FULL", "0", "0", NULL);
+    return fault_set(f, "SR_BACKEND_FAILURE", "5", "", text, NULL);
+}
+
 struct value *storage_vdi_publish(struct helper_request *req, struct fault *f)
 {
     struct opened *o = take(req, f);
     if (o == NULL)
         return NULL;
     struct storage_vdi out = {0};
-    gboolean done = wait_end(o, req, f);
+    gboolean done = wait_end(o, req, f) && sync_content(o, f);
     if (done)
         done = o->sr->driver->vdi_publish(o->sr->sr, g_steal_pointer(&o->stage), &out, f);
     struct value *answer = storage_vdi_done(o->sr, done, &out);
