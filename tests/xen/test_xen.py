@@ -6,6 +6,7 @@ import sys
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "both"))
 
 import again  # noqa: E402
+import test_faults  # noqa: E402, F401  not of the usual run: "run test_faults"
 import world  # noqa: E402
 from both_boot import Boot  # noqa: E402, F401
 from both_devices import Consoles, Disks, Errors, Figures, Interfaces, Tuning  # noqa: E402, F401
