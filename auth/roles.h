@@ -2,8 +2,8 @@
  *
  * The roles are objects in the store. A permission is one message, or one key of a map ("vm.start",
  * "vm.add_to_other_config/key:folder"): there are about two thousand of them, so they are worked out of the model's
- * tables. They are records of class role, too, but not in the store: no event tells of them. The uuid of both is the MD5
- * sum of the name, so it is the same on every installation. */
+ * tables. They are records of class role, too, but not in the store: no event tells of them. The uuid of both is the
+ * MD5 sum of the name, so it is the same on every installation. */
 #ifndef XENAPID_ROLES_H
 #define XENAPID_ROLES_H
 

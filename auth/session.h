@@ -49,8 +49,8 @@ struct session *session_find(const char *ref);
 struct session *session_peek(const char *ref);
 struct session *session_ref(struct session *s);
 void session_unref(struct session *s);
-/* The session of the storage drivers of the site, made when it is first asked for; it does not expire. Counted; NULL when
- * none can be made. */
+/* The session of the storage drivers of the site, made when it is first asked for; it does not expire. Counted; NULL
+ * when none can be made. */
 struct session *session_for_drivers(void);
 /* May s call m? FALSE with f: RBAC_PERMISSION_DENIED [permission, message]. key is not NULL for one key of a map. */
 gboolean session_allows(const struct session *s, const struct message *m, const char *key, struct fault *f);

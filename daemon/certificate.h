@@ -27,9 +27,9 @@ struct certificate_facts {
 gboolean certificate_facts(struct certificate_facts *facts);
 
 /* Shows another certificate from now on, and after a restart: connections made from now on get it, those that are there
- * stay. All three are PEM; chain (may be "") holds the issuers in order. Nothing changes unless they are in order: FALSE
- * with f set, SERVER_CERTIFICATE_INVALID [], SERVER_CERTIFICATE_KEY_MISMATCH [], ..., or OPERATION_NOT_ALLOWED [text] when
- * the configuration file names the certificate. Any thread; writes a file. */
+ * stay. All three are PEM; chain (may be "") holds the issuers in order. Nothing changes unless they are in order:
+ * FALSE with f set, SERVER_CERTIFICATE_INVALID [], SERVER_CERTIFICATE_KEY_MISMATCH [], ..., or OPERATION_NOT_ALLOWED
+ * [text] when the configuration file names the certificate. Any thread; writes a file. */
 gboolean certificate_install(const char *cert, const char *key, const char *chain, struct fault *f);
 /* Shows a new self-signed one instead. FALSE with f set, as above. */
 gboolean certificate_reset(struct fault *f);

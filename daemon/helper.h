@@ -70,9 +70,9 @@ gboolean helper_sleep(struct helper_request *req, guint64 ms);
  * helper_off_cancel takes too: so it is never called after that. One function per request; for waits of your own. */
 void helper_on_cancel(struct helper_request *req, void (*fn)(void *data), void *data);
 void helper_off_cancel(struct helper_request *req);
-/* What the helper needs does not answer: until helper_accept, requests are answered with the fault why, which is copied,
- * instead of being begun; those under way are answered with it at once and cancelled, and whatever they still say goes
- * nowhere. spared says of a method's name that it needs nothing of that. On any thread. */
+/* What the helper needs does not answer: until helper_accept, requests are answered with the fault why, which is
+ * copied, instead of being begun; those under way are answered with it at once and cancelled, and whatever they still
+ * say goes nowhere. spared says of a method's name that it needs nothing of that. On any thread. */
 void helper_refuse(const struct fault *why, gboolean (*spared)(const char *method));
 void helper_accept(void);
 

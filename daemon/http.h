@@ -12,7 +12,8 @@ gboolean http_reload_tls(GError **error);
 /* Stops accepting and closes idle connections; those that are busy close after their answer. */
 void http_quiesce(void);
 /* Waits until what is in flight is answered, until the deadline (monotonic milliseconds), then closes the rest. FALSE:
- * some did not let themselves be closed within seconds; the threads that serve them go on, nothing of them may be freed.
+ * some did not let themselves be closed within seconds; the threads that serve them go on, nothing of them may be
+ * freed.
  */
 gboolean http_stop(gint64 deadline_ms);
 

@@ -76,12 +76,13 @@ void image_remove(const char *sr_uuid, const char *uuid)
     fault_clear(&f);
 }
 
-/* A driver that keeps records itself has made one already, or a scan was quicker to find what a driver of the site chose
- * the uuid of: the caller's takes its place. */
+/* A driver that keeps records itself has made one already, or a scan was quicker to find what a driver of the site
+ * chose the uuid of: the caller's takes its place. */
 static void drop_known(struct txn *t, const struct record *sr, const char *uuid, struct record **known)
 {
     struct record *now = txn_get(t, CLASS_SR, sr->ref);
-    g_autoptr(value) vdis = sr_type_is_of_site(record_str(sr, F_SR_type)) ? value_ref(record_field(now, F_SR_VDIs)) : NULL;
+    g_autoptr(value) vdis =
+        sr_type_is_of_site(record_str(sr, F_SR_type)) ? value_ref(record_field(now, F_SR_VDIs)) : NULL;
     for (gsize i = 0; vdis && i < value_count(vdis); i++) {
         struct record *r = txn_get(t, CLASS_VDI, value_str(value_at(vdis, i)));
         if (!r || strcmp(record_str(r, F_VDI_uuid), uuid) != 0)

@@ -7,10 +7,8 @@ static const struct {
     const char *method;
     world_fn *fn;
 } notifications[] = {
-    {"domain.changed", world_domain_changed},
-    {"domain.gone", world_domain_gone},
-    {"domain.guest", world_domain_guest},
-    {"domain.usage", world_domain_usage},
+    {"domain.changed", world_domain_changed}, {"domain.gone", world_domain_gone},
+    {"domain.guest", world_domain_guest},     {"domain.usage", world_domain_usage},
     {"pool.changed", world_pool_changed},
 };
 

@@ -9,8 +9,8 @@ void world_notify(const char *method, struct value *params);
 /* Compares all VMs with what the backend runs and puts their records right. Blocks on one request; FALSE when the
  * backend does not answer. Once before serving, and whenever the backend is there again. */
 gboolean world_reconcile(void);
-/* After the host has booted (not after a mere restart of the daemon): enables it and starts the VMs that want to be. Blocks on one
- * request; the starts are tasks. After world_reconcile. */
+/* After the host has booted (not after a mere restart of the daemon): enables it and starts the VMs that want to be.
+ * Blocks on one request; the starts are tasks. After world_reconcile. */
 void world_autostart(void);
 
 /* Handlers of notifications, each in its class's file. */

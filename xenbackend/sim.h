@@ -56,12 +56,12 @@ extern struct sim {
     const struct conf *conf;
     GHashTable *domains; /* uuid -> struct sim_domain, each with one reference */
     int next_domid;
-    gboolean off;                       /* shut down, until sim.power_on or another process of ours */
+    gboolean off;                        /* shut down, until sim.power_on or another process of ours */
     char *hostname, *iscsi_iqn, *syslog; /* as an administrator set them; NULL: never */
-    gint64 extra_memory;     /* that sim.populate needed on top of what is configured */
-    gint64 boot_time;        /* microseconds since 1970 */
-    struct sim_domain *dom0; /* not in the table */
-    GCond wake;              /* of the clock thread */
+    gint64 extra_memory;                 /* that sim.populate needed on top of what is configured */
+    gint64 boot_time;                    /* microseconds since 1970 */
+    struct sim_domain *dom0;             /* not in the table */
+    GCond wake;                          /* of the clock thread */
     guint64 calls;
 } sim;
 
