@@ -92,7 +92,7 @@ static enum bitmap_found find_entry(const guint8 *p, const struct directory *d, 
 
 static enum bitmap_found find(int fd, const guint8 *header, const char *name, struct entry *found)
 {
-    struct directory d;
+    struct directory d = {0};
     enum bitmap_found there = find_directory(fd, header, &d);
     if (there != BITMAP_READ)
         return there;

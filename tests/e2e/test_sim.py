@@ -318,7 +318,7 @@ class Devices(Case):
         s.call("vdi.destroy", sr=sr, vdi=new)
         self.fails("VDI_MISSING", s.call, "vdi.stat", sr=sr, vdi=new)
         self.fails("UUID_INVALID", s.call, "vdi.create", sr=sr, vdi="../../etc/x", virtual_size=1)
-        self.fails("SR_UNKNOWN_DRIVER", s.call, "sr.attach", sr=sr, type="lvm", device_config={})
+        self.fails("SR_UNKNOWN_DRIVER", s.call, "sr.attach", sr=sr, type="lvmohba", device_config={})
         s.call("sr.detach", sr=sr)
         s.call("sr.detach", sr=sr)
         self.fails("SR_NOT_ATTACHED", s.call, "sr.scan", sr=sr)
