@@ -18,6 +18,7 @@ from test_guests import Crashes, Power, Signals  # noqa: E402, F401
 from test_network import Network  # noqa: E402, F401
 from test_pools import Pools  # noqa: E402, F401
 from test_sr import LogicalVolumes, Nfs  # noqa: E402, F401
+from test_storage import LifeOnQcow2, LifeOnRaw  # noqa: E402, F401
 
 world.WORLD = world.Xen()
 
