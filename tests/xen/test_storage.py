@@ -156,5 +156,3 @@ class LifeOnQcow2(Storage, Case):
 
 class LifeOnRaw(Storage, Case):
     kind = "raw"
-
-
