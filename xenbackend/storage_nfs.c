@@ -124,6 +124,8 @@ static gboolean nfs_destroy(const char *uuid, struct value *config, struct fault
         return FALSE;
     g_autoptr(value) folder = folder_config(place, uuid);
     gboolean gone = storage_file_driver.destroy(uuid, folder, f);
+    if (gone)
+        rmdir(value_get_str(folder, "location", "")); /* NFS kept its lock there until that was closed */
     return mount_end(place, TRUE, gone ? f : NULL) && gone;
 }
 

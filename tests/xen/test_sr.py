@@ -220,7 +220,7 @@ class Nfs(Storage):
         config = self.server()
         sr = self.sr("nfs", config)
         uuid = self.call("SR.get_uuid", sr)
-        self.assertEqual(uuid, dom0("ls /srv/nfs").strip())
+        self.assertIn(uuid, dom0("ls /srv/nfs").split())
         self.halted(sr, 8 * MIB, sm_config={"type": "raw"})
         self.assertIn(uuid, self.call("SR.probe", self.host, config, "nfs", {}))
         self.call("PBD.unplug", self.call("SR.get_PBDs", sr)[0])
