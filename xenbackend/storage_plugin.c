@@ -496,6 +496,7 @@ void plugin_set_capabilities(struct plugin *p, const char *const *capabilities)
     d->vdi_unstage = plugin_vdi_unstage;
 }
 
+/* Takes over the candidate; NULL when it is no driver, which a query must see before it sets anything in it. */
 static void *ask(void *data)
 {
     struct plugin *p = data;
@@ -506,7 +507,11 @@ static void *ask(void *data)
         g_warning("%s: not used: %s", p->path, text);
     }
     fault_clear(&f);
-    return known ? p : NULL;
+    if (known)
+        return p;
+    g_free(p->path);
+    g_free(p);
+    return NULL;
 }
 
 static void look_into(const char *dir, const struct plugin_ops *ops, GPtrArray *candidates)
@@ -527,8 +532,7 @@ static void look_into(const char *dir, const struct plugin_ops *ops, GPtrArray *
         g_dir_close(names);
 }
 
-/* All at once: one that hangs costs the limit of a query, not that for each. What did not answer is leaked, and little.
- */
+/* All at once: one that hangs costs the limit of a query, not that for each. */
 void plugins_look(void)
 {
     g_autoptr(GPtrArray) candidates = g_ptr_array_new(), threads = g_ptr_array_new();
