@@ -43,9 +43,10 @@ void xen_pool_uuid(guint32 id, char uuid[UUID_TEXT_SIZE])
 static struct value *cpus_of(const libxl_bitmap *map)
 {
     struct value_builder b;
-    int cpu;
     value_builder_set(&b, NULL, 8);
-    libxl_for_each_set_bit(cpu, *map) value_builder_add(&b, value_int(NULL, cpu));
+    for (guint32 cpu = 0; cpu < map->size * 8; cpu++)
+        if (libxl_bitmap_test(map, (int) cpu))
+            value_builder_add(&b, value_int(NULL, cpu));
     return value_builder_end(&b);
 }
 
