@@ -48,9 +48,6 @@ tests_unit_test_journal_SOURCES = tests/unit/test-journal.c
 tests_unit_test_journal_LDADD = $(front_libs)
 tests_e2e_crash_store_SOURCES = tests/e2e/crash-store.c
 tests_e2e_crash_store_LDADD = $(front_libs)
-check_PROGRAMS += tests/e2e/filter-script
-tests_e2e_filter_script_SOURCES = tests/e2e/filter-script.c xenbackend/filter.c xenbackend/filter.h
-tests_e2e_filter_script_LDADD = $(BASE_LIBS)
 check_PROGRAMS += tests/unit/test-session tests/unit/test-login tests/unit/test-roles
 auth_fixture = tests/unit/auth-fixture.c tests/unit/auth-fixture.h tests/unit/tsan-glib.c
 tests_unit_test_session_SOURCES = tests/unit/test-session.c $(auth_fixture)
@@ -67,10 +64,12 @@ tests_unit_test_xva_SOURCES = tests/unit/test-xva.c
 tests_unit_test_xva_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
 
-# The model against the contract.
-EXTRA_PROGRAMS = tests/unit/describe-api
+# The model against the contract, and what test_filter.py uses.
+EXTRA_PROGRAMS = tests/unit/describe-api tests/e2e/filter-script
 tests_unit_describe_api_SOURCES = tests/unit/describe-api.c
 tests_unit_describe_api_LDADD = $(front_libs)
+tests_e2e_filter_script_SOURCES = tests/e2e/filter-script.c xenbackend/filter.c xenbackend/filter.h
+tests_e2e_filter_script_LDADD = $(BASE_LIBS)
 
 EXTRA_PROGRAMS += tests/bench/bench-store
 tests_bench_bench_store_SOURCES = tests/bench/bench-store.c
@@ -93,7 +92,7 @@ EXTRA_DIST += tests/contract/README.md tests/contract/check_contract.py tests/co
 	tests/contract/xenapi-1.0-additions.json tests/contract/errors.json
 
 # Builds what make check runs, without running it.
-check-programs: $(check_PROGRAMS) tests/unit/describe-api
+check-programs: $(check_PROGRAMS) tests/unit/describe-api tests/e2e/filter-script
 .PHONY: check-programs
 
 include tests/fuzz/local.mk

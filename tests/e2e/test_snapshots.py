@@ -665,7 +665,7 @@ class Killed(Case):
         self.agree()
 
     def test_SIGKILL_in_the_middle_of_a_checkpoint(self):
-        """The VM goes on, whether or not there is a checkpoint."""
+        """The VM goes on or can be resumed, whether or not there is a checkpoint."""
         self.server.allow_crash = True
         for kill in (lambda: (self.server.kill(), self.again()), self.kill_front):
             for request in ("vdi.snapshot", "domain.suspend", "domain.resume"):
@@ -676,7 +676,10 @@ class Killed(Case):
                 eventually(lambda: self.call("VM.get_suspend_VDI", vm) != NULL)
                 time.sleep(0.15)
                 kill()
-                eventually(lambda: self.state(vm) in ("Running", "Halted") and not self.call("VM.get_current_operations", vm), 20)
+                eventually(lambda: self.state(vm) != "Paused" and not self.call("VM.get_current_operations", vm), 20)
+                if self.state(vm) == "Suspended":  # its memory was saved, and who would have gone on was killed
+                    self.call("VM.resume", vm, False, False)
+                    self.assertEqual(self.state(vm), "Running")
                 if self.state(vm) == "Halted":  # domains do not survive if the machine's memory did not
                     self.assertEqual(kill.__name__, "<lambda>")
                 self.call("SR.scan", self.sr)
