@@ -8,7 +8,7 @@ libbase_a_SOURCES = \
 	daemon/conf_table.c daemon/listen_address.c \
 	daemon/log.c daemon/log.h \
 	tests/unit/tsan-glib.c \
-	daemon/arena.c daemon/datetime.c daemon/fault.c \
+	daemon/bytes.h daemon/arena.c daemon/datetime.c daemon/fault.c \
 	daemon/codec.c daemon/codec.h daemon/codec-internal.h \
 	daemon/tree.c \
 	daemon/json.c daemon/jsonrpc.c daemon/jsonrpc.h \

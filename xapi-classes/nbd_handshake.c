@@ -2,6 +2,7 @@
  * then who the client is, and the options that are the image's server's to answer. */
 #include "config.h"
 #include "xapi-classes/nbd_server.h"
+#include "daemon/bytes.h"
 
 #include <string.h>
 
@@ -51,32 +52,6 @@ struct talk {
 
 /* What an option ends with. */
 enum step { GO_ON, TRANSMIT, END };
-
-static void put32(guint8 *p, guint32 n)
-{
-    n = GUINT32_TO_BE(n);
-    memcpy(p, &n, 4);
-}
-
-static void put64(guint8 *p, guint64 n)
-{
-    n = GUINT64_TO_BE(n);
-    memcpy(p, &n, 8);
-}
-
-static guint32 get32(const guint8 *p)
-{
-    guint32 n;
-    memcpy(&n, p, 4);
-    return GUINT32_FROM_BE(n);
-}
-
-static guint64 get64(const guint8 *p)
-{
-    guint64 n;
-    memcpy(&n, p, 8);
-    return GUINT64_FROM_BE(n);
-}
 
 /* ---- to the client ---- */
 

@@ -1,6 +1,7 @@
 /* qcow2.c - headers and table entries of qcow2 images. */
 #include "config.h"
 #include "xapi-classes/qcow2.h"
+#include "daemon/bytes.h"
 
 #include <string.h>
 
@@ -32,32 +33,6 @@ enum {
 #define LEAST_BITS      9
 #define MOST_BITS       21
 #define MOST_SIZE       ((guint64) 64 << 40)
-
-static void put32(guint8 *p, guint32 n)
-{
-    n = GUINT32_TO_BE(n);
-    memcpy(p, &n, sizeof n);
-}
-
-static void put64(guint8 *p, guint64 n)
-{
-    n = GUINT64_TO_BE(n);
-    memcpy(p, &n, sizeof n);
-}
-
-static guint32 get32(const guint8 *p)
-{
-    guint32 n;
-    memcpy(&n, p, sizeof n);
-    return GUINT32_FROM_BE(n);
-}
-
-static guint64 get64(const guint8 *p)
-{
-    guint64 n;
-    memcpy(&n, p, sizeof n);
-    return GUINT64_FROM_BE(n);
-}
 
 guint64 qcow2_entry(const guint8 *table, gsize i)
 {

@@ -1,6 +1,7 @@
 /* vhd.c - footers and headers of VHDs. */
 #include "config.h"
 #include "xapi-classes/vhd.h"
+#include "daemon/bytes.h"
 
 #include <string.h>
 
@@ -31,32 +32,6 @@ enum {
 
 #define VERSION_1 0x00010000
 #define NOWHERE   G_MAXUINT64
-
-static void put32(guint8 *p, guint32 n)
-{
-    n = GUINT32_TO_BE(n);
-    memcpy(p, &n, sizeof n);
-}
-
-static void put64(guint8 *p, guint64 n)
-{
-    n = GUINT64_TO_BE(n);
-    memcpy(p, &n, sizeof n);
-}
-
-static guint32 get32(const guint8 *p)
-{
-    guint32 n;
-    memcpy(&n, p, sizeof n);
-    return GUINT32_FROM_BE(n);
-}
-
-static guint64 get64(const guint8 *p)
-{
-    guint64 n;
-    memcpy(&n, p, sizeof n);
-    return GUINT64_FROM_BE(n);
-}
 
 /* All bytes but the sum's own. */
 static guint32 sum_of(const guint8 *bytes, gsize len, gsize sum_at)

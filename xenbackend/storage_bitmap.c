@@ -2,6 +2,8 @@
 #include "config.h"
 #include "xenbackend/storage_bitmap.h"
 
+#include "daemon/bytes.h"
+
 #include <string.h>
 #include <unistd.h>
 
@@ -28,16 +30,6 @@ struct entry {
     guint granularity_bits;
 };
 
-static guint32 be32(const guint8 *p)
-{
-    return (guint32) p[0] << 24 | (guint32) p[1] << 16 | (guint32) p[2] << 8 | p[3];
-}
-
-static guint64 be64(const guint8 *p)
-{
-    return (guint64) be32(p) << 32 | be32(p + 4);
-}
-
 static gboolean read_at(int fd, void *buffer, gsize len, guint64 offset)
 {
     return offset <= G_MAXINT64 / 2 && pread(fd, buffer, len, (off_t) offset) == (gssize) len;
@@ -52,18 +44,18 @@ gsize bitmap_size(gint64 virtual_size)
 
 static enum bitmap_found find_directory(int fd, const guint8 *header, struct directory *d)
 {
-    guint64 at = be32(header + 100);
+    guint64 at = get32(header + 100);
     for (int i = 0; i < MOST_EXTENSIONS; i++) {
         guint8 e[8 + 24];
         if (!read_at(fd, e, 8, at))
             return BITMAP_UNUSABLE;
-        guint32 type = be32(e), len = be32(e + 4);
+        guint32 type = get32(e), len = get32(e + 4);
         if (type == 0)
             return BITMAP_MISSING;
         if (type == EXTENSION_BITMAPS) {
             if (len != 24 || !read_at(fd, e + 8, 24, at + 8))
                 return BITMAP_UNUSABLE;
-            *d = (struct directory){be32(e + 8), be64(e + 16), be64(e + 24)};
+            *d = (struct directory){get32(e + 8), get64(e + 16), get64(e + 24)};
             return d->n <= MOST_BITMAPS && d->size <= MOST_DIRECTORY ? BITMAP_READ : BITMAP_UNUSABLE;
         }
         at += 8 + ((guint64) len + 7) / 8 * 8;
@@ -77,12 +69,12 @@ static enum bitmap_found find_entry(const guint8 *p, const struct directory *d, 
     for (guint32 i = 0; i < d->n; i++) {
         if (end - p < ENTRY_SIZE)
             return BITMAP_UNUSABLE;
-        gsize name_len = (gsize) p[18] << 8 | p[19], extra = be32(p + 20);
+        gsize name_len = (gsize) p[18] << 8 | p[19], extra = get32(p + 20);
         gsize len = (ENTRY_SIZE + extra + name_len + 7) / 8 * 8;
         if (extra > MOST_DIRECTORY || len > (gsize) (end - p))
             return BITMAP_UNUSABLE;
         if (name_len == strlen(name) && memcmp(p + ENTRY_SIZE + extra, name, name_len) == 0) {
-            *found = (struct entry){be64(p), be32(p + 8), be32(p + 12), p[17]};
+            *found = (struct entry){get64(p), get32(p + 8), get32(p + 12), p[17]};
             return BITMAP_READ;
         }
         p += len;
@@ -119,7 +111,7 @@ static gboolean read_bits(int fd, const struct entry *e, gsize cluster, guint8 *
         !read_at(fd, table, (gsize) e->table_size * 8, e->table_offset))
         return FALSE;
     for (gsize i = 0, at = 0; at < size; i++, at += cluster) {
-        guint64 word = be64(table + i * 8), offset = word & OFFSET_MASK;
+        guint64 word = get64(table + i * 8), offset = word & OFFSET_MASK;
         gsize n = MIN(cluster, size - at);
         if (offset == 0) {
             memset(data, (word & 1) != 0 ? 0xff : 0, n);
@@ -136,11 +128,11 @@ enum bitmap_found qcow2_bitmap_read(int fd, const char *name, gint64 virtual_siz
 {
     guint8 h[HEADER_V3];
     struct entry e;
-    if (!read_at(fd, h, sizeof h, 0) || be32(h) != QCOW2_MAGIC || be32(h + 4) != 3)
+    if (!read_at(fd, h, sizeof h, 0) || get32(h) != QCOW2_MAGIC || get32(h + 4) != 3)
         return BITMAP_MISSING;
-    if ((be64(h + 88) & AUTOCLEAR_BITMAPS) == 0) /* a program that knows nothing of them has written to it */
+    if ((get64(h + 88) & AUTOCLEAR_BITMAPS) == 0) /* a program that knows nothing of them has written to it */
         return BITMAP_MISSING;
-    guint32 cluster_bits = be32(h + 20);
+    guint32 cluster_bits = get32(h + 20);
     enum bitmap_found found = find(fd, h, name, &e);
     if (found != BITMAP_READ)
         return found;

@@ -2,6 +2,8 @@
 #include "config.h"
 #include "xenbackend/storage_qcow2.h"
 
+#include "daemon/bytes.h"
+
 #include <string.h>
 #include <unistd.h>
 
@@ -11,16 +13,6 @@
 #define MAX_L1           (32 * 1024 * 1024) /* bytes, QEMU's own limit */
 #define INCOMPATIBLE_OK  3U                 /* dirty and corrupt bits: QEMU deals with those */
 #define INCOMPATIBLE_ZIP 8U                 /* another compression */
-
-static guint32 be32(const guint8 *p)
-{
-    return (guint32) p[0] << 24 | (guint32) p[1] << 16 | (guint32) p[2] << 8 | p[3];
-}
-
-static guint64 be64(const guint8 *p)
-{
-    return (guint64) be32(p) << 32 | be32(p + 4);
-}
 
 /* The first-level table points to all that is allocated: where it is all zero, so is the image. */
 static gboolean l1_is_empty(int fd, guint64 offset, guint64 entries, gboolean *empty)
@@ -50,19 +42,19 @@ gboolean qcow2_read(int fd, struct qcow2_info *info, const char **why)
 {
     guint8 h[HEADER_V3] = {0};
     gssize n = pread(fd, h, sizeof(h), 0);
-    if (n < HEADER_V2 || be32(h) != QCOW2_MAGIC)
+    if (n < HEADER_V2 || get32(h) != QCOW2_MAGIC)
         return refuse(why, "not a qcow2 image");
-    guint32 version = be32(h + 4);
+    guint32 version = get32(h + 4);
     if (version != 2 && (version != 3 || n < HEADER_V3))
         return refuse(why, "a qcow2 version that is not known");
-    if (version == 3 && (be64(h + 72) & ~(guint64) (INCOMPATIBLE_OK | INCOMPATIBLE_ZIP)) != 0)
+    if (version == 3 && (get64(h + 72) & ~(guint64) (INCOMPATIBLE_OK | INCOMPATIBLE_ZIP)) != 0)
         return refuse(why, "a qcow2 image with features that are not supported");
-    if (be32(h + 32) != 0)
+    if (get32(h + 32) != 0)
         return refuse(why, "an encrypted image");
-    if (be32(h + 60) != 0)
+    if (get32(h + 60) != 0)
         return refuse(why, "an image with internal snapshots");
-    guint64 backing = be64(h + 8), size = be64(h + 24), l1 = be32(h + 36), l1_offset = be64(h + 40);
-    guint32 backing_len = be32(h + 16);
+    guint64 backing = get64(h + 8), size = get64(h + 24), l1 = get32(h + 36), l1_offset = get64(h + 40);
+    guint32 backing_len = get32(h + 16);
     if (size > G_MAXINT64 / 2 || l1 * 8 > MAX_L1 || l1_offset > G_MAXINT64 / 2 || backing > G_MAXINT64 / 2)
         return refuse(why, "a damaged qcow2 header");
     info->virtual_size = (gint64) size;
