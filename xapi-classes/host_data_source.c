@@ -6,22 +6,6 @@
 
 #include <string.h>
 
-static void add(struct value_builder *set, const char *uuid, const char *name, const char *words, const char *units,
-                double max, double v)
-{
-    struct value_builder b;
-    value_builder_map(&b, NULL, 8);
-    value_builder_put_string(&b, "name_label", name);
-    value_builder_put_string(&b, "name_description", words);
-    value_builder_put(&b, "enabled", value_bool(rrd_is_recorded(uuid, name)));
-    value_builder_put(&b, "standard", value_bool(TRUE));
-    value_builder_put_string(&b, "units", units);
-    value_builder_put(&b, "min", value_float(NULL, 0.0));
-    value_builder_put(&b, "max", value_float(NULL, max));
-    value_builder_put(&b, "value", value_float(NULL, v));
-    value_builder_add(set, value_builder_end(&b));
-}
-
 struct value *host_data_sources(const struct record *host)
 {
     const char *uuid = record_str(host, F_host_uuid);
@@ -35,17 +19,17 @@ struct value *host_data_sources(const struct record *host)
         double use = cpu ? record_float(cpu, F_host_cpu_utilisation) : 0;
         g_autofree char *name =
             g_strdup_printf("cpu%" G_GINT64_FORMAT, cpu ? record_int(cpu, F_host_cpu_number) : (gint64) i);
-        add(&set, uuid, name, "Part of the time that the processor was busy", "(fraction)", 1.0, use);
+        rrd_add_source(&set, uuid, name, "Part of the time that the processor was busy", "(fraction)", 1.0, use);
         sum += use;
     }
     if (value_count(cpus) > 0)
-        add(&set, uuid, "cpu_avg", "The average of all processors", "(fraction)", 1.0,
-            sum / (double) value_count(cpus));
+        rrd_add_source(&set, uuid, "cpu_avg", "The average of all processors", "(fraction)", 1.0,
+                       sum / (double) value_count(cpus));
     if (metrics) {
-        add(&set, uuid, "memory_total_kib", "Memory of the host", "KiB", G_MAXDOUBLE,
-            (double) (record_int(metrics, F_host_metrics_memory_total) / 1024));
-        add(&set, uuid, "memory_free_kib", "Memory that nobody has", "KiB", G_MAXDOUBLE,
-            (double) (record_int(metrics, F_host_metrics_memory_free) / 1024));
+        rrd_add_source(&set, uuid, "memory_total_kib", "Memory of the host", "KiB", G_MAXDOUBLE,
+                       (double) (record_int(metrics, F_host_metrics_memory_total) / 1024));
+        rrd_add_source(&set, uuid, "memory_free_kib", "Memory that nobody has", "KiB", G_MAXDOUBLE,
+                       (double) (record_int(metrics, F_host_metrics_memory_free) / 1024));
     }
     return value_builder_end(&set);
 }

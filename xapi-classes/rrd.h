@@ -36,5 +36,8 @@ GPtrArray *rrd_columns(int archive, gint64 first, int n, const char *uuid, gbool
 
 struct value *vm_data_sources(const struct record *vm);
 struct value *host_data_sources(const struct record *host);
+/* Adds one such record to the set: what its unit and its greatest value are, and the value now. */
+void rrd_add_source(struct value_builder *set, const char *uuid, const char *name, const char *words, const char *units,
+                    double max, double v);
 
 #endif

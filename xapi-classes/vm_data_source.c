@@ -61,8 +61,8 @@ static struct value *disks_of(const struct record *vm)
 
 /* ---- the list ---- */
 
-static void add(struct value_builder *set, const char *uuid, const char *name, const char *words, const char *units,
-                double max, double v)
+void rrd_add_source(struct value_builder *set, const char *uuid, const char *name, const char *words, const char *units,
+                    double max, double v)
 {
     struct value_builder b;
     value_builder_map(&b, NULL, 8);
@@ -85,8 +85,8 @@ static void add_processors(struct value_builder *set, const char *uuid, const st
         g_autofree char *number =
             m->key->type == VALUE_STRING ? g_strdup(value_str(m->key)) : g_strdup_printf("%" G_GSIZE_FORMAT, i);
         g_autofree char *name = g_strconcat("cpu", number, NULL);
-        add(set, uuid, name, "Part of the time that the virtual processor ran", "(fraction)", 1.0,
-            value_as_float(m->value));
+        rrd_add_source(set, uuid, name, "Part of the time that the virtual processor ran", "(fraction)", 1.0,
+                       value_as_float(m->value));
     }
 }
 
@@ -100,10 +100,10 @@ static void add_disks(struct value_builder *set, const struct record *vm)
         if (*device == '\0')
             continue;
         g_autofree char *in = g_strdup_printf("vbd_%s_read", device), *out = g_strdup_printf("vbd_%s_write", device);
-        add(set, record_str(vm, F_VM_uuid), in, "Bytes read from the disk in a second", "B/s", G_MAXDOUBLE,
-            value_as_float(value_get(d, "io_read_kbs")) * KIB);
-        add(set, record_str(vm, F_VM_uuid), out, "Bytes written to the disk in a second", "B/s", G_MAXDOUBLE,
-            value_as_float(value_get(d, "io_write_kbs")) * KIB);
+        rrd_add_source(set, record_str(vm, F_VM_uuid), in, "Bytes read from the disk in a second", "B/s", G_MAXDOUBLE,
+                       value_as_float(value_get(d, "io_read_kbs")) * KIB);
+        rrd_add_source(set, record_str(vm, F_VM_uuid), out, "Bytes written to the disk in a second", "B/s", G_MAXDOUBLE,
+                       value_as_float(value_get(d, "io_write_kbs")) * KIB);
     }
 }
 
@@ -114,8 +114,8 @@ struct value *vm_data_sources(const struct record *vm)
     value_builder_set(&set, NULL, 8);
     if (metrics != NULL) {
         add_processors(&set, record_str(vm, F_VM_uuid), metrics);
-        add(&set, record_str(vm, F_VM_uuid), "memory", "Memory that the VM has now", "B", G_MAXDOUBLE,
-            (double) record_int(metrics, F_VM_metrics_memory_actual));
+        rrd_add_source(&set, record_str(vm, F_VM_uuid), "memory", "Memory that the VM has now", "B", G_MAXDOUBLE,
+                       (double) record_int(metrics, F_VM_metrics_memory_actual));
     }
     add_disks(&set, vm);
     return value_builder_end(&set);
