@@ -181,6 +181,10 @@ static gboolean publish(struct transfer *t, const struct record *blob, const cha
         txn_abort(txn);
         return fault_set(&t->fault, "HANDLE_INVALID", "blob", blob->ref, NULL);
     }
+    if (size > MOST_TOTAL - total_size()) { /* several may have been received at once */
+        txn_abort(txn);
+        return fault_set(&t->fault, "OUT_OF_SPACE", "blobs", NULL);
+    }
     if (g_rename(new, name) < 0) {
         failed(name, &t->fault);
         txn_abort(txn);
