@@ -139,11 +139,12 @@ static guint silence_limit(const struct conf *conf)
     return MAX(MAX(conf->header_timeout, conf->idle_timeout), conf->body_timeout) + 5;
 }
 
-static struct MHD_Daemon *start_daemon(struct http_listener *l, int fd)
+static struct MHD_Daemon *start_daemon(struct http_listener *l)
 {
     const struct conf *conf = the_conf();
     guint threads = n_threads();
-    guint flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    guint flags =
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem options[16], *o = options;
     if (l->tls) {
         flags |= MHD_USE_TLS;
@@ -156,8 +157,8 @@ static struct MHD_Daemon *start_daemon(struct http_listener *l, int fd)
 
     /* The limit of connections is ours (http_connection.c): libmicrohttpd would divide its own among the threads. */
     guint most = ((guint) conf->connections + 1024) * threads;
-    return MHD_start_daemon(flags, 0, connection_policy, l, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-                            MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_ARRAY, options, MHD_OPTION_CONNECTION_LIMIT, most,
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+                            MHD_OPTION_ARRAY, options, MHD_OPTION_CONNECTION_LIMIT, most,
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
                             MHD_OPTION_CONNECTION_TIMEOUT, silence_limit(conf), MHD_OPTION_NOTIFY_CONNECTION,
                             connection_notify, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
@@ -190,10 +191,17 @@ gboolean http_listen(int fd, const char *kind, const char *address, GError **err
     }
     if (!l->is_unix)
         set_keepalive(fd);
-    l->daemon = start_daemon(l, fd);
+    l->fd = fd;
+    l->daemon = start_daemon(l);
     if (!l->daemon) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot serve %s on %s%s", kind, address,
                     l->tls ? " (is tls-priority right?)" : "");
+        close(fd);
+        listener_free(l);
+        return FALSE;
+    }
+    if (!accept_start(l, error)) {
+        MHD_stop_daemon(l->daemon);
         close(fd);
         listener_free(l);
         return FALSE;
@@ -215,13 +223,8 @@ gboolean http_reload_tls(GError **error)
 void http_quiesce(void)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
-    for (guint i = 0; listeners && i < listeners->len; i++) {
-        struct http_listener *l = listeners->pdata[i];
-        int fd = l->quiesced ? -1 : MHD_quiesce_daemon(l->daemon);
-        l->quiesced = TRUE;
-        if (fd >= 0)
-            close(fd);
-    }
+    for (guint i = 0; listeners && i < listeners->len; i++)
+        accept_stop(listeners->pdata[i]);
     connections_stop(FALSE);
 }
 

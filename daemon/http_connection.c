@@ -81,41 +81,48 @@ static void complain(const char *what, const char *address)
     g_warning("a connection from %s was refused: %s", address, what);
 }
 
-enum MHD_Result connection_policy(void *listener, const struct sockaddr *address, socklen_t len)
+/* With the lock held. */
+static void count(const guint8 key[17], int change)
 {
-    const struct http_listener *l = listener;
+    n_connections += change;
+    if (key[0] == 0)
+        return;
+    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(by_address, key)) + change;
+    if (n == 0)
+        g_hash_table_remove(by_address, key);
+    else
+        g_hash_table_replace(by_address, g_memdup2(key, 17), GUINT_TO_POINTER(n));
+}
+
+gboolean connection_admit(const struct http_listener *l, const struct sockaddr *address)
+{
     const struct conf *conf = the_conf();
-    guint8 key[17];
+    guint8 key[17] = {0};
     char text[64];
-    (void) len;
+    gboolean counted = !l->is_unix && address_key(address, key);
 
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
-    if (stopping)
-        return MHD_NO;
     if (n_connections >= (guint) conf->connections + (l->is_unix ? UNIX_RESERVE : 0)) {
         address_text(address, text, sizeof text);
         complain("all connections are in use (limits: connections)", text);
-        return MHD_NO;
+        return FALSE;
     }
-    if (!l->is_unix && address_key(address, key) &&
-        GPOINTER_TO_UINT(g_hash_table_lookup(by_address, key)) >= (guint) conf->connections_per_address) {
+    if (counted && GPOINTER_TO_UINT(g_hash_table_lookup(by_address, key)) >= (guint) conf->connections_per_address) {
         address_text(address, text, sizeof text);
         complain("it has too many (limits: connections-per-address)", text);
-        return MHD_NO;
+        return FALSE;
     }
-    return MHD_YES;
+    count(key, 1);
+    return TRUE;
 }
 
-/* With the lock held. */
-static void count_address(struct http_connection *c, int change)
+void connection_dismiss(const struct http_listener *l, const struct sockaddr *address)
 {
-    if (c->address_key[0] == 0)
-        return;
-    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(by_address, c->address_key)) + change;
-    if (n == 0)
-        g_hash_table_remove(by_address, c->address_key);
-    else
-        g_hash_table_replace(by_address, g_memdup2(c->address_key, 17), GUINT_TO_POINTER(n));
+    guint8 key[17] = {0};
+    if (!l->is_unix)
+        address_key(address, key);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    count(key, -1);
 }
 
 static void peer_of_unix_socket(struct http_connection *c)
@@ -153,8 +160,6 @@ static void connection_open(struct http_listener *l, struct MHD_Connection *mhd,
     if (connections)
         connections->prev = c;
     connections = c;
-    n_connections++;
-    count_address(c, 1);
 }
 
 static void connection_closed(struct http_connection *c)
@@ -166,8 +171,7 @@ static void connection_closed(struct http_connection *c)
         connections = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    n_connections--;
-    count_address(c, -1);
+    count(c->address_key, -1);
     g_mutex_unlock(&lock);
     g_free(c->body);
     g_free(c);

@@ -74,14 +74,27 @@ struct http_connection {
 struct http_listener {
     struct MHD_Daemon *daemon;
     char *address;
-    gboolean tls, is_unix, quiesced;
+    gboolean tls, is_unix;
+    int fd;          /* where connections come from, */
+    int ring;        /* an eventfd that ends this, */
+    GThread *accept; /* and who takes them; NULL: no one any more */
 };
+
+/* ---- http_accept.c ---- */
+
+/* Begins to take connections from l->fd, which it owns from then on, for l->daemon, which has no socket of its own. */
+gboolean accept_start(struct http_listener *l, GError **error);
+/* No connection is taken after this: those that come wait at the supervisor's copy of the socket. */
+void accept_stop(struct http_listener *l);
 
 /* ---- http_connection.c ---- */
 
 void connections_init(void);
+/* Counts a new connection, unless that would pass a limit; any thread. Its end takes it off again; one that never began
+ * is dismissed. */
+gboolean connection_admit(const struct http_listener *l, const struct sockaddr *address);
+void connection_dismiss(const struct http_listener *l, const struct sockaddr *address);
 /* libmicrohttpd's hooks. */
-enum MHD_Result connection_policy(void *listener, const struct sockaddr *address, socklen_t len);
 void connection_notify(void *listener, struct MHD_Connection *mhd, void **context,
                        enum MHD_ConnectionNotificationCode code);
 void *connection_request_line(void *listener, const char *uri, struct MHD_Connection *mhd);

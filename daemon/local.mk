@@ -20,7 +20,7 @@ libfront_a_SOURCES = \
 	daemon/clock.c daemon/clock.h daemon/call.c daemon/call.h daemon/call_private.h \
 	daemon/dispatch.c daemon/dispatch.h daemon/dispatch_private.h daemon/system.c \
 	daemon/task.c daemon/task_queue.c daemon/task.h daemon/task_private.h daemon/event.c daemon/event.h \
-	daemon/http.c daemon/http.h daemon/http_internal.h daemon/http_connection.c daemon/http_body.c \
+	daemon/http.c daemon/http.h daemon/http_internal.h daemon/http_accept.c daemon/http_connection.c daemon/http_body.c \
 	daemon/http_rpc.c daemon/http_plain.c daemon/http_cors.c daemon/http_reply.c \
 	daemon/http_gzip.c daemon/http_gzip.h daemon/http_route.c daemon/http_route.h daemon/http_request.h \
 	daemon/http_stream.c daemon/http_reference.c \

@@ -264,6 +264,7 @@ class Server:
     def check_log(self):
         for line in self.log().splitlines():
             if CRASH.search(line):
+                self.print_log(200)
                 raise AssertionError(f"in the log: {line}")
 
     def _wait_until_ready(self):

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import unittest
 import xmlrpc.client
@@ -641,6 +642,34 @@ class Stop(unittest.TestCase):
                 self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer[:100])
                 self.assertIn(b"Connection: close", answer)
                 c.close()
+
+    def test_stops_while_connections_come_and_go(self):
+        for _ in range(4):
+            with Server() as s:
+                connections = [s.connection(kind) for kind in ("https", "http", "unix") for _ in range(10)]
+                for c in connections:
+                    c.request("GET", "/")
+                    c.getresponse().read()
+                done = threading.Event()
+
+                def come_and_go():
+                    for c in connections:
+                        c.close()
+                        time.sleep(0.001)
+                    while not done.is_set():
+                        try:
+                            c = s.connection("http", timeout=2)
+                            c.connect()
+                            c.close()
+                        except OSError:
+                            time.sleep(0.005)
+                thread = threading.Thread(target=come_and_go)
+                thread.start()
+                try:
+                    s.stop()  # which looks at the log, too
+                finally:
+                    done.set()
+                    thread.join()
 
 
 if __name__ == "__main__":
