@@ -10,7 +10,7 @@
 
 #include "daemon/store.h"
 #include "daemon/conf.h"
-#include "xapi-classes/model.h"
+#include "xapi-classes/model/model.h"
 
 struct session;
 struct task;

@@ -22,10 +22,10 @@
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/task.h"
-#include "xapi-classes/nbd_server.h"
-#include "xapi-classes/dump.h"
+#include "xapi-classes/transfers/nbd_server.h"
+#include "xapi-classes/transfers/dump.h"
 #include "xapi-classes/start.h"
-#include "xapi-classes/transfer.h"
+#include "xapi-classes/transfers/transfer.h"
 #include "xenbackend/backend.h"
 
 #define LAST_WORDS_MS 5000 /* for transfers whose connections were cut to say so in their tasks */

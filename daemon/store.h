@@ -19,7 +19,7 @@
 #define XENAPID_STORE_H
 
 #include "daemon/value.h"
-#include "xapi-classes/model.h"
+#include "xapi-classes/model/model.h"
 
 struct store;
 struct journal;

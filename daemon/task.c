@@ -4,7 +4,7 @@
 #include "daemon/log.h"
 #include "daemon/xmlrpc.h"
 #include "auth/session.h"
-#include "xapi-classes/operation.h"
+#include "xapi-classes/vm/operation.h"
 #include "xenbackend/backend.h"
 
 #define PROGRESS_INTERVAL_US 250000

@@ -1,8 +1,8 @@
 /* task.h - long operations: a queue, a bounded pool of workers, and the task objects that clients see.
  *
  * A call becomes a task when its message is LONG or it is called as Async.X. The task object is made, and the operation
- * is admitted (xapi-classes/operation.h), in one transaction on the caller's thread: what cannot run now is refused at
- * once. Workers take tasks from the sessions in turn (fair), oldest first; tasks on the same object run one after
+ * is admitted (xapi-classes/vm/operation.h), in one transaction on the caller's thread: what cannot run now is refused
+ * at once. Workers take tasks from the sessions in turn (fair), oldest first; tasks on the same object run one after
  * another unless the message is OVER. Cancelled while pending, a task never starts; while running, its flag is set.
  * A task's result is an XML value, its error_info a code and parameters. Finished tasks of Async calls stay until
  * task.destroy or the deadline (conf keep_finished); tasks of synchronous calls go with their answer. */

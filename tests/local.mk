@@ -68,7 +68,7 @@ TESTS += $(check_PROGRAMS)
 EXTRA_PROGRAMS = tests/unit/describe-api tests/e2e/filter-script
 tests_unit_describe_api_SOURCES = tests/unit/describe-api.c
 tests_unit_describe_api_LDADD = $(front_libs)
-tests_e2e_filter_script_SOURCES = tests/e2e/filter-script.c xenbackend/filter.c xenbackend/filter.h
+tests_e2e_filter_script_SOURCES = tests/e2e/filter-script.c xenbackend/xen/filter.c xenbackend/xen/filter.h
 tests_e2e_filter_script_LDADD = $(BASE_LIBS)
 
 EXTRA_PROGRAMS += tests/bench/bench-store

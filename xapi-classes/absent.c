@@ -5,9 +5,9 @@
 
 #include "daemon/call.h"
 #include "xapi-classes/handlers.h"
-#include "xapi-classes/operation.h"
+#include "xapi-classes/vm/operation.h"
 #include "xapi-classes/start.h"
-#include "xapi-classes/vm.h"
+#include "xapi-classes/vm/vm.h"
 
 /* The answer, once the object of the first argument was found to be there. */
 static struct value *about_object(struct call *c, struct value *answer)

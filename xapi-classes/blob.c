@@ -1,6 +1,6 @@
 /* blob.c - the class blob: the records of binary data that is kept beside objects. */
 #include "daemon/call.h"
-#include "xapi-classes/blob_data.h"
+#include "xapi-classes/transfers/blob_data.h"
 #include "xapi-classes/handlers.h"
 
 static const char *add_blob(struct txn *t, const char *name, struct value *mime_type, struct value *public)

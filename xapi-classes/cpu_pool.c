@@ -5,7 +5,7 @@
 #include "xapi-classes/cpu_pool.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
-#include "xapi-classes/vm.h"
+#include "xapi-classes/vm/vm.h"
 
 #include <string.h>
 

@@ -3,10 +3,10 @@
 #ifndef XENAPID_HANDLERS_H
 #define XENAPID_HANDLERS_H
 
-#include "xapi-classes/model.h"
+#include "xapi-classes/model/model.h"
 
 #define MESSAGE(name, handler, ...) handler_fn handler;
-#include "xapi-classes/all.def"
+#include "xapi-classes/model/all.def"
 
 /* ---- CREATED_BY, DESTROYED_BY ---- */
 

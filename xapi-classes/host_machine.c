@@ -7,7 +7,7 @@
 #include "daemon/log.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
-#include "xapi-classes/vm.h"
+#include "xapi-classes/vm/vm.h"
 #include "xapi-classes/world.h"
 #include "xenbackend/backend.h"
 

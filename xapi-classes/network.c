@@ -1,7 +1,7 @@
 /* network.c - the class network: records that say which bridge carries what. Bridges themselves are the host's. */
 #include "daemon/call.h"
 #include "xapi-classes/handlers.h"
-#include "xapi-classes/nbd_server.h"
+#include "xapi-classes/transfers/nbd_server.h"
 
 #define MAX_BRIDGE_NAME 15 /* IFNAMSIZ - 1 */
 

@@ -2,7 +2,7 @@
 #include "daemon/task_private.h"
 #include "auth/session.h"
 #include "xapi-classes/handlers.h"
-#include "xapi-classes/operation.h"
+#include "xapi-classes/vm/operation.h"
 
 static gboolean status_is_open(const struct record *r)
 {

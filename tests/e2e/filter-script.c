@@ -1,6 +1,6 @@
 /* filter-script - prints the rules for a locked interface: filter-script MAC IPV4,.. IPV6,.. NAME [NAME], or those that
  * take them away: filter-script remove NAME [NAME]. */
-#include "xenbackend/filter.h"
+#include "xenbackend/xen/filter.h"
 
 #include <stdio.h>
 #include <string.h>

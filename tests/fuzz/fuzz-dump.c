@@ -1,5 +1,5 @@
 /* fuzz-dump.c - any bytes as a dump of the store, in one piece and in small ones: both come to the same. */
-#include "xapi-classes/dump.h"
+#include "xapi-classes/transfers/dump.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* fuzz-expr.c - any text as a query over a VM with every field at its default. */
-#include "xapi-classes/expr.h"
+#include "xapi-classes/model/expr.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* fuzz-image.c - any bytes as a disk image that a client sends: the first byte says as what. Whatever is in it, nothing
  * outside of the disk is written or kept, and there is either a result or a fault. */
-#include "xapi-classes/image_io.h"
-#include "xapi-classes/vhd.h"
+#include "xapi-classes/transfers/image_io.h"
+#include "xapi-classes/transfers/vhd.h"
 
 #include <stdlib.h>
 #include <string.h>

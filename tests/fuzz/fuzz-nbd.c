@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "xapi-classes/nbd_server.h"
+#include "xapi-classes/transfers/nbd_server.h"
 
 static struct {
     const guint8 *data;

@@ -1,7 +1,7 @@
 /* fuzz-xva.c - any bytes as an exported VM: its tar, its records, its checksums; and as the frames of a viewer of a
  * console. What is read of the records must survive being written and read again. */
-#include "xapi-classes/websocket.h"
-#include "xapi-classes/xva.h"
+#include "xapi-classes/transfers/websocket.h"
+#include "xapi-classes/transfers/xva.h"
 
 #include <stdlib.h>
 #include <string.h>

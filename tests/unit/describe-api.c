@@ -1,6 +1,6 @@
 /* describe-api.c - prints the model as JSON, for the check against the contract. */
 #include "daemon/jsonrpc.h"
-#include "xapi-classes/model.h"
+#include "xapi-classes/model/model.h"
 
 int main(void)
 {

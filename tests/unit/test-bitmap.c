@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "xenbackend/run.h"
-#include "xenbackend/storage_bitmap.h"
+#include "xenbackend/storage/storage_bitmap.h"
 
 #define SIZE (G_GINT64_CONSTANT(64) << 20)
 

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "daemon/store_internal.h"
-#include "xapi-classes/operation.h"
+#include "xapi-classes/vm/operation.h"
 #include "tests/unit/mock-journal.h"
 
 static struct store *open_over(struct mock_disk *d)

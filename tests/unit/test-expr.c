@@ -1,5 +1,5 @@
 /* test-expr.c - the query language, over a record that is made by hand. */
-#include "xapi-classes/expr.h"
+#include "xapi-classes/model/expr.h"
 
 #include <string.h>
 

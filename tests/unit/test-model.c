@@ -3,7 +3,7 @@
 
 #include "daemon/jsonrpc.h"
 #include "xapi-classes/handlers.h"
-#include "xapi-classes/model.h"
+#include "xapi-classes/model/model.h"
 
 /* ---- look-ups ---- */
 

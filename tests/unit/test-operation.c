@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "daemon/store.h"
-#include "xapi-classes/operation.h"
+#include "xapi-classes/vm/operation.h"
 
 static struct store *s;
 

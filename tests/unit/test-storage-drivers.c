@@ -10,9 +10,9 @@
 
 #include "daemon/jsonrpc.h"
 #include "xenbackend/run.h"
-#include "xenbackend/storage_lvm.h"
-#include "xenbackend/storage_mount.h"
-#include "xenbackend/storage_private.h"
+#include "xenbackend/storage/storage_lvm.h"
+#include "xenbackend/storage/storage_mount.h"
+#include "xenbackend/storage/storage_private.h"
 
 #define MIB          ((gint64) 1 << 20)
 #define SR           "11111111-1111-4111-8111-111111111111"

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "xenbackend/run.h"
-#include "xenbackend/storage.h"
+#include "xenbackend/storage/storage.h"
 
 #define MIB          ((gint64) 1 << 20)
 #define SR           "11111111-1111-4111-8111-111111111111"

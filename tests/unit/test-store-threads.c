@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "daemon/store_internal.h"
-#include "xapi-classes/operation.h"
+#include "xapi-classes/vm/operation.h"
 #include "tests/unit/mock-journal.h"
 
 #define N_PAIRS 8

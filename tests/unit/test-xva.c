@@ -1,6 +1,6 @@
 /* test-xva.c - the tar of an exported VM, its checksums; WebSocket's accept key. */
-#include "xapi-classes/websocket.h"
-#include "xapi-classes/xva_tar.h"
+#include "xapi-classes/transfers/websocket.h"
+#include "xapi-classes/transfers/xva_tar.h"
 
 #include <string.h>
 

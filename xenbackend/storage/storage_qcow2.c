@@ -1,0 +1,73 @@
+/* storage_qcow2.c - the header of a qcow2 image (QEMU's docs/interop/qcow2.txt): size, backing file, emptiness. */
+#include "config.h"
+#include "xenbackend/storage/storage_qcow2.h"
+
+#include "daemon/bytes.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define QCOW2_MAGIC      0x514649fbU
+#define HEADER_V2        72
+#define HEADER_V3        104
+#define MAX_L1           (32 * 1024 * 1024) /* bytes, QEMU's own limit */
+#define INCOMPATIBLE_OK  3U                 /* dirty and corrupt bits: QEMU deals with those */
+#define INCOMPATIBLE_ZIP 8U                 /* another compression */
+
+/* The first-level table points to all that is allocated: where it is all zero, so is the image. */
+static gboolean l1_is_empty(int fd, guint64 offset, guint64 entries, gboolean *empty)
+{
+    guint8 buffer[4096];
+    guint64 left = entries * 8;
+    *empty = TRUE;
+    while (left > 0 && *empty) {
+        gsize want = MIN(left, sizeof(buffer));
+        if (pread(fd, buffer, want, (off_t) offset) != (gssize) want)
+            return FALSE;
+        for (gsize i = 0; i < want && *empty; i++)
+            *empty = buffer[i] == 0;
+        offset += want;
+        left -= want;
+    }
+    return TRUE;
+}
+
+static gboolean refuse(const char **why, const char *text)
+{
+    *why = text;
+    return FALSE;
+}
+
+gboolean qcow2_read(int fd, struct qcow2_info *info, const char **why)
+{
+    guint8 h[HEADER_V3] = {0};
+    gssize n = pread(fd, h, sizeof(h), 0);
+    if (n < HEADER_V2 || get32(h) != QCOW2_MAGIC)
+        return refuse(why, "not a qcow2 image");
+    guint32 version = get32(h + 4);
+    if (version != 2 && (version != 3 || n < HEADER_V3))
+        return refuse(why, "a qcow2 version that is not known");
+    if (version == 3 && (get64(h + 72) & ~(guint64) (INCOMPATIBLE_OK | INCOMPATIBLE_ZIP)) != 0)
+        return refuse(why, "a qcow2 image with features that are not supported");
+    if (get32(h + 32) != 0)
+        return refuse(why, "an encrypted image");
+    if (get32(h + 60) != 0)
+        return refuse(why, "an image with internal snapshots");
+    guint64 backing = get64(h + 8), size = get64(h + 24), l1 = get32(h + 36), l1_offset = get64(h + 40);
+    guint32 backing_len = get32(h + 16);
+    if (size > G_MAXINT64 / 2 || l1 * 8 > MAX_L1 || l1_offset > G_MAXINT64 / 2 || backing > G_MAXINT64 / 2)
+        return refuse(why, "a damaged qcow2 header");
+    info->virtual_size = (gint64) size;
+    info->backing[0] = '\0';
+    if (backing != 0) {
+        if (backing_len == 0 || backing_len >= QCOW2_BACKING_MAX ||
+            pread(fd, info->backing, backing_len, (off_t) backing) != (gssize) backing_len)
+            return refuse(why, "a damaged qcow2 header");
+        info->backing[backing_len] = '\0';
+        if (strlen(info->backing) != backing_len)
+            return refuse(why, "a damaged qcow2 header");
+    }
+    if (!l1_is_empty(fd, l1_offset, l1, &info->empty))
+        return refuse(why, "a damaged qcow2 image");
+    return TRUE;
+}
