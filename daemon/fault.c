@@ -1,6 +1,8 @@
 /* fault.c - why a call failed: an error code of the API and its parameters. */
 #include "daemon/value.h"
 
+#include <errno.h>
+
 gboolean fault_setv(struct fault *f, const char *code, const char *const *params)
 {
     if (f == NULL || f->code != NULL)
@@ -24,6 +26,15 @@ gboolean fault_set(struct fault *f, const char *code, ...)
     f->code = g_strdup(code);
     f->params = (GStrv) g_ptr_array_free(g_steal_pointer(&params), FALSE);
     return FALSE;
+}
+
+gboolean fault_set_errno(struct fault *f, const char *name)
+{
+    int why = errno;
+    g_autofree char *text = g_strdup_printf("%s: %s", name, g_strerror(why));
+    if (why == ENOSPC || why == EDQUOT)
+        return fault_set(f, "OUT_OF_SPACE", name, NULL);
+    return fault_set(f, "INTERNAL_ERROR", text, NULL);
 }
 
 void fault_move(struct fault *dst, struct fault *src)

@@ -58,6 +58,8 @@ void request_unref(struct http_request *r);
 gboolean request_login(struct http_request *r);
 /* After work was handed to someone: waits for it, or goes on with next at once. */
 enum MHD_Result request_suspend_or(struct http_request *r, enum MHD_Result (*next)(struct http_request *r));
+/* Whether session and role are what the route asks for; otherwise it was refused, which *refused tells. */
+gboolean request_is_allowed(struct http_request *r, enum MHD_Result *refused);
 /* 401 */
 enum MHD_Result request_deny(struct http_connection *c);
 /* Sends what http_answer was given. */

@@ -202,18 +202,28 @@ enum MHD_Result request_suspend_or(struct http_request *r, enum MHD_Result (*nex
     return g_atomic_int_get(&r->c->wait) == WAIT_GONE ? MHD_NO : next(r);
 }
 
-static enum MHD_Result run_handler(struct http_request *r)
+gboolean request_is_allowed(struct http_request *r, enum MHD_Result *refused)
 {
     const struct http_route *row = r->route->row;
     if (row->access == HTTP_SESSION && !r->session)
-        return request_deny(r->c);
-    if (row->role != ROLE_none && !session_has_role(r->session, row->role))
-        return send_text(r->c, MHD_HTTP_FORBIDDEN, "Your role does not allow this.\n", NULL);
+        *refused = request_deny(r->c);
+    else if (row->role != ROLE_none && !session_has_role(r->session, row->role))
+        *refused = send_text(r->c, MHD_HTTP_FORBIDDEN, "Your role does not allow this.\n", NULL);
+    else
+        return TRUE;
+    return FALSE;
+}
+
+static enum MHD_Result run_handler(struct http_request *r)
+{
+    enum MHD_Result refused;
+    if (!request_is_allowed(r, &refused))
+        return refused;
     r->stage = STAGE_HANDLER;
     connection_phase(r->c, PHASE_RUNNING);
     connection_wait(r->c);
     g_atomic_int_inc(&r->refs);
-    row->handler(r);
+    r->route->row->handler(r);
     return request_suspend_or(r, request_send);
 }
 

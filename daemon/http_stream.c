@@ -52,15 +52,13 @@ static gsize ring_get(struct ring *r, char *buffer, gsize room)
 
 static enum MHD_Result start(struct http_request *r)
 {
-    const struct http_route *row = r->route->row;
-    if (row->access == HTTP_SESSION && !r->session)
-        return request_deny(r->c);
-    if (row->role != ROLE_none && !session_has_role(r->session, row->role))
-        return send_text(r->c, MHD_HTTP_FORBIDDEN, "Your role does not allow this.\n", NULL);
+    enum MHD_Result refused;
+    if (!request_is_allowed(r, &refused))
+        return refused;
     r->stage = STAGE_HANDLER;
     connection_phase(r->c, PHASE_RUNNING);
     g_atomic_int_inc(&r->refs);
-    row->handler(r);
+    r->route->row->handler(r);
     return MHD_YES;
 }
 

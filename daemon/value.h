@@ -174,6 +174,8 @@ struct fault {
  * Answers FALSE always, so that a function can end in "return fault_set(f, ...)". f may be NULL. */
 gboolean fault_set(struct fault *f, const char *code, ...) G_GNUC_NULL_TERMINATED;
 gboolean fault_setv(struct fault *f, const char *code, const char *const *params);
+/* The fault that fits errno, after something was not done with the file or folder of that name. */
+gboolean fault_set_errno(struct fault *f, const char *name);
 /* Moves src into dst (which keeps its first cause) and clears src. */
 void fault_move(struct fault *dst, struct fault *src);
 void fault_clear(struct fault *f);

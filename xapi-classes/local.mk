@@ -56,7 +56,7 @@ libfront_a_SOURCES += \
 	xapi-classes/vm/vm_autostart.c xapi-classes/vm/vm_checkpoint.c xapi-classes/vm/vm_clone.c \
 	xapi-classes/vm/vm_config.c xapi-classes/vm/vm_create.c xapi-classes/vm/vm_data_source.c \
 	xapi-classes/vm/vm_device.c xapi-classes/vm/vm_disks.c xapi-classes/vm/vm_foreign.c \
-	xapi-classes/vm/vm_foreign.h xapi-classes/vm/vm_memory.c xapi-classes/vm/vm_metrics.c \
+	xapi-classes/vm/vm_foreign.h xapi-classes/vm/vm_memory.c xapi-classes/vm/vm_memory_vdi.c xapi-classes/vm/vm_metrics.c \
 	xapi-classes/vm/vm_place.c xapi-classes/vm/vm_power.c xapi-classes/vm/vm_provision.c \
 	xapi-classes/vm/vm_recover.c xapi-classes/vm/vm_revert.c xapi-classes/vm/vm_start.c \
 	xapi-classes/vm/vm_state.c xapi-classes/vm/vm_stop.c xapi-classes/vm/vm_stop.h \

@@ -381,13 +381,22 @@ class Case(unittest.TestCase):
     """One server, and who is logged in there, for all tests of a class."""
     conf = None
     env = None
+    users = None
     allow_crash = False
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(conf=cls.conf, env=cls.env, allow_crash=cls.allow_crash).start()
-        cls.addClassCleanup(cls.server.clean)
-        cls.addClassCleanup(cls.server.stop)
+        cls._open(cls.addClassCleanup)
+
+    @classmethod
+    def _open(cls, add_cleanup):
+        cls.server = Server(conf=cls.conf, env=cls.env, users=cls.users, allow_crash=cls.allow_crash).start()
+        add_cleanup(cls.server.clean)
+        add_cleanup(cls.server.stop)
+        cls.log_in()
+
+    @classmethod
+    def log_in(cls):
         cls.s = cls.server.login()
         cls.host = cls.call("host.get_all")[0]
         cls.pool = cls.call("pool.get_all")[0]
@@ -420,6 +429,17 @@ class Case(unittest.TestCase):
             self.assertEqual(len(got), len(expected), f"{method}: {got}")
             self.assertEqual([g if e is None else e for e, g in zip(expected, got)], got, method)
         return f.exception.params
+
+
+class EachCase(Case):
+    """The same with a server for each test."""
+
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    def setUp(self):
+        self._open(self.addCleanup)
 
 
 def basic(user, password):

@@ -5,25 +5,12 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import Failure, Server, basic
+from harness import Case, Failure, Server, basic
 
 MIB = 1 << 20
 
 
-class Blobs(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(users={"root": "secret"}).start()
-        cls.s = cls.server.login()
-        cls.call = cls.s.call
-        cls.pool = cls.call("pool.get_all")[0]
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            cls.server.stop()
-        finally:
-            cls.server.clean()
+class Blobs(Case):
 
     def blob(self, name, mime="", public=False):
         return self.call("pool.create_new_blob", self.pool, name, mime, public)

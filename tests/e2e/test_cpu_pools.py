@@ -1,59 +1,34 @@
 """CPU pools: described, activated, given and deprived of processors, moved into; and what survives."""
 import os
 import signal
-import time
 import unittest
 
-from harness import Failure, Server
+from harness import EachCase, Failure
 
 MIB = 1 << 20
 
 
-def eventually(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
+class Case(EachCase):
+    conf = {"sim": {"cpus": 4}}
 
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.server = Server(conf={"sim": {"cpus": 4}}, allow_crash=self.kills).start()
-        self.addCleanup(self.server.clean)
-        self.addCleanup(self.server.stop)
-        self.log_in()
-
-    kills = False
-
-    def log_in(self):
-        self.session = self.server.login()
-        self.host = self.call("host.get_all")[0]
-        self.cpus = {str(r["number"]): ref for ref, r in self.call("host_cpu.get_all_records").items()}
-        self.first = self.call("cpu_pool.get_by_name_label", "Pool-0")[0]
-
-    def call(self, method, *args):
-        return self.session.call(method, *args)
+    @classmethod
+    def log_in(cls):
+        super().log_in()
+        cls.cpus = {str(r["number"]): ref for ref, r in cls.call("host_cpu.get_all_records").items()}
+        cls.first = cls.call("cpu_pool.get_by_name_label", "Pool-0")[0]
 
     def task(self, method, *args):
         task = self.call("Async." + method, *args)
-        eventually(lambda: self.call("task.get_status", task) != "pending")
+        self.until(lambda: self.call("task.get_status", task) != "pending")
         record = self.call("task.get_record", task)
         if record["status"] != "success":
             raise Failure(record["error_info"])
-
-    def fails(self, code, method, *args):
-        with self.assertRaises(Failure) as caught:
-            self.call(method, *args)
-        self.assertEqual(code, caught.exception.code, caught.exception.params)
-        return caught.exception.params
 
     def free(self, *numbers):
         for n in numbers:
             self.call("cpu_pool.remove_host_CPU_live", self.first, self.cpus[str(n)])
 
-    def pool(self, **more):
+    def make_pool(self, **more):
         return self.call("cpu_pool.create", {"name_label": "fast", "ncpu": "1", **more})
 
     def vm(self, pool="Pool-0"):
@@ -80,7 +55,7 @@ class Pools(Case):
         self.fails("POOL_BAD_STATE", "cpu_pool.deactivate", self.first)
 
     def test_life(self):
-        pool = self.pool(proposed_CPUs=["3"], sched_policy="credit", other_config={"colour": "green"})
+        pool = self.make_pool(proposed_CPUs=["3"], sched_policy="credit", other_config={"colour": "green"})
         record = self.call("cpu_pool.get_record", pool)
         self.assertEqual((False, "OpaqueRef:NULL", [], "fast"),
                          (record["activated"], record["resident_on"], record["host_CPUs"], record["name_label"]))
@@ -116,7 +91,7 @@ class Pools(Case):
         self.fails("HANDLE_INVALID", "cpu_pool.get_record", pool)
 
     def test_invalid(self):
-        pool = self.pool()
+        pool = self.make_pool()
         for more in ({"name_label": "fast"}, {"name_label": ""}, {"name_label": "x", "ncpu": "0"},
                      {"name_label": "x", "proposed_CPUs": ["one"]}):
             self.fails("INVALID_VALUE", "cpu_pool.create", more)
@@ -133,7 +108,7 @@ class Pools(Case):
 
     def test_vms(self):
         self.free(2, 3)
-        pool = self.pool(ncpu="2")
+        pool = self.make_pool(ncpu="2")
         vm = self.vm("fast")
         self.assertEqual("fast", self.call("VM.get_pool_name", vm))
         self.assertEqual([pool, "activated", "deactivated"], self.fails("POOL_BAD_STATE", "VM.start", vm, False, False))
@@ -168,7 +143,7 @@ class Pools(Case):
 
     def test_restart(self):
         self.free(3)
-        pool, vm = self.pool(), self.vm("fast")
+        pool, vm = self.make_pool(), self.vm("fast")
         self.call("cpu_pool.activate", pool)
         self.call("VM.start", vm, False, False)
         before = self.call("cpu_pool.get_all_records")
@@ -180,7 +155,7 @@ class Pools(Case):
 
     def test_events(self):
         self.free(3)
-        pool = self.pool()
+        pool = self.make_pool()
         batch = self.call("event.from", [f"cpu_pool/{pool}"], "", 5.0)
         self.call("cpu_pool.activate", pool)
         batch = self.call("event.from", [f"cpu_pool/{pool}"], batch["token"], 20.0)
@@ -188,14 +163,14 @@ class Pools(Case):
 
 
 class Killed(Case):
-    kills = True
+    allow_crash = True
 
     def test_backend(self):
         self.free(3)
-        pool = self.pool()
+        pool = self.make_pool()
         self.call("cpu_pool.activate", pool)
         os.kill(self.server.pid_of("xenapid-sim"), signal.SIGKILL)
-        eventually(self.is_back)
+        self.until(self.is_back)
         self.assertEqual(["3"], self.numbers(pool))
         self.call("cpu_pool.deactivate", pool)
 

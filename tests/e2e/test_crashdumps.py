@@ -1,39 +1,18 @@
 """Crash dumps: what a guest that crashed leaves, what becomes of it, and that it keeps no VM from going on."""
-import json
 import os
-import time
 import unittest
 
-from harness import Failure, Server
+from harness import EachCase, Failure
 
 MIB = 1 << 20
 
 
-def eventually(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
-
-
-class CrashDumps(unittest.TestCase):
+class CrashDumps(EachCase):
     def setUp(self):
-        self.server = Server().start()
-        self.addCleanup(self.server.clean)
-        self.addCleanup(self.server.stop)
-        self.session = self.server.login()
-        self.host = self.call("host.get_all")[0]
+        super().setUp()
         self.place = os.path.join(self.server.state_dir, "dumps")
         self.sr = self.repository(self.place)
         self.call("host.set_crash_dump_sr", self.host, self.sr)
-
-    def call(self, method, *args):
-        return self.session.call(method, *args)
-
-    def sim(self, function, **args):
-        return json.loads(self.call("host.call_plugin", self.host, "xenapid-sim", function, args) or "{}")
 
     def repository(self, place, **more):
         return self.call("SR.create", self.host, {"location": place, **more}, 0, "dumps", "", "file", "user", False, {})
@@ -47,13 +26,13 @@ class CrashDumps(unittest.TestCase):
     def crash(self, vm):
         domid = self.call("VM.get_domid", vm)
         self.sim("guest", uuid=self.call("VM.get_uuid", vm), do="crash")
-        eventually(lambda: self.call("VM.get_domid", vm) != domid)
+        self.until(lambda: self.call("VM.get_domid", vm) != domid)
 
     def files(self):
         return [f for f in os.listdir(self.place) if f.endswith(".raw")]
 
     def settled(self):
-        eventually(lambda: not [t for t in self.call("task.get_all_records").values() if t["status"] == "pending"])
+        self.until(lambda: not [t for t in self.call("task.get_all_records").values() if t["status"] == "pending"])
 
     def test_restart(self):
         vm = self.vm()

@@ -4,40 +4,24 @@ import signal
 import time
 import unittest
 
-from harness import Server
+from harness import EachCase
 
 MIB = 1 << 20
 NULL = "OpaqueRef:NULL"
 
 
-def eventually(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.server = Server(conf={"sim": {"suspend-ms": 1500, "jitter": 0}}, allow_crash=True).start()
-        self.addCleanup(self.server.clean)
-        self.addCleanup(self.server.stop)
-        self.session = self.server.login()
-
-    def call(self, method, *params):
-        return self.session.call(method, *params)
+class Case(EachCase):
+    conf = {"sim": {"suspend-ms": 1500, "jitter": 0}}
+    allow_crash = True
 
     def state(self, vm):
         return self.call("VM.get_power_state", vm)
 
     def no_repository(self):
         """So that memory goes into a file."""
-        pool = self.call("pool.get_all")[0]
-        self.call("pool.set_default_SR", pool, NULL)
-        self.call("pool.set_suspend_image_SR", pool, NULL)
-        self.call("host.set_suspend_image_sr", self.call("host.get_all")[0], NULL)
+        self.call("pool.set_default_SR", self.pool, NULL)
+        self.call("pool.set_suspend_image_SR", self.pool, NULL)
+        self.call("host.set_suspend_image_sr", self.host, NULL)
 
     def running(self):
         vm = self.call("VM.create", {"name_label": "guest", "memory_static_max": 64 * MIB, "VCPUs_max": 1,
@@ -48,8 +32,7 @@ class Case(unittest.TestCase):
         return vm
 
     def guest(self, vm, what):
-        self.call("host.call_plugin", self.call("host.get_all")[0], "xenapid-sim", "guest",
-                  {"uuid": self.call("VM.get_uuid", vm), "do": what})
+        self.sim("guest", uuid=self.call("VM.get_uuid", vm), do=what)
 
     def file(self, vm):
         return f"{self.server.state_dir}/suspend/{self.call('VM.get_uuid', vm)}"
@@ -62,18 +45,18 @@ class Case(unittest.TestCase):
         def back():
             try:
                 new = self.server.pid_of("xenapid-front") != old
-                self.session = self.server.login()
+                self.log_in()
                 return new
             except Exception:  # whatever a dying server says
                 return False
-        eventually(back)
+        self.until(back)
 
     def killed_in_a_suspend(self, vm):
         task = self.call("Async.VM.suspend", vm)
         time.sleep(0.3)  # it is under way, or not yet: either is well
         self.kill_front()
         self.assertEqual("failure", self.call("task.get_status", task))
-        eventually(lambda: self.state(vm) == "Suspended")
+        self.until(lambda: self.state(vm) == "Suspended")
 
     def test_into_a_file(self):
         self.no_repository()
@@ -105,7 +88,7 @@ class Case(unittest.TestCase):
             f.write(content)
         os.utime(image, (0, 0))
         self.guest(vm, "vanish")
-        eventually(lambda: self.state(vm) == "Halted")
+        self.until(lambda: self.state(vm) == "Halted")
 
 
     def test_saved_by_another_toolstack(self):
@@ -117,7 +100,7 @@ class Case(unittest.TestCase):
         time.sleep(0.5)  # what must not happen
         self.assertEqual(("Running", domid), (self.state(vm), self.call("VM.get_domid", vm)))
         self.guest(vm, "vanish")
-        eventually(lambda: self.state(vm) == "Halted")
+        self.until(lambda: self.state(vm) == "Halted")
 
 
 if __name__ == "__main__":

@@ -4,28 +4,20 @@ import time
 import unittest
 import xml.etree.ElementTree as ElementTree
 
-from harness import Failure, Server, basic
+from harness import Case, Failure, basic
 
 
-class Rrd(unittest.TestCase):
+class Rrd(Case):
+    conf = {"sim": {"vms": 2, "metrics": "yes"}}
+
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(conf={"sim": {"vms": 2, "metrics": "yes"}}, users={"root": "secret"}).start()
-        cls.s = cls.server.login()
-        cls.call = cls.s.call
+        super().setUpClass()
         vms = [r for r, v in cls.call("VM.get_all_records").items()
                if not v["is_control_domain"] and not v["is_a_template"] and v["power_state"] == "Halted"]
         cls.vm, cls.halted = vms[0], vms[1]
         cls.call("VM.start", cls.vm, False, False)
         cls.uuid = cls.call("VM.get_uuid", cls.vm)
-        cls.host = cls.call("host.get_all")[0]
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            cls.server.stop()
-        finally:
-            cls.server.clean()
 
     def get(self, path="rrd_updates", headers=None, **query):
         text = "&".join(f"{k}={v}" for k, v in {"session_id": self.s.ref, **query}.items() if v is not None)

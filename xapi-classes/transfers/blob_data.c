@@ -29,15 +29,6 @@ static char *file_name(const char *uuid)
     return g_build_filename(the_conf()->state_dir, "blobs", uuid, NULL);
 }
 
-static gboolean failed(const char *name, struct fault *f)
-{
-    int why = errno;
-    g_autofree char *text = g_strdup_printf("%s: %s", name, g_strerror(why));
-    if (why == ENOSPC || why == EDQUOT)
-        return fault_set(f, "OUT_OF_SPACE", name, NULL);
-    return fault_set(f, "INTERNAL_ERROR", text, NULL);
-}
-
 void blob_data_remove(const char *uuid)
 {
     g_autofree char *name = file_name(uuid);
@@ -80,7 +71,7 @@ static void send_file(struct transfer *t, const struct record *blob, int fd)
     char buffer[CHUNK];
     struct stat st;
     if (fstat(fd, &st) < 0) {
-        failed(record_str(blob, F_blob_uuid), &t->fault);
+        fault_set_errno(&t->fault, record_str(blob, F_blob_uuid));
         return;
     }
     http_answer_header(t->r, "X-Content-Type-Options", "nosniff");
@@ -90,7 +81,7 @@ static void send_file(struct transfer *t, const struct record *blob, int fd)
         ssize_t n = read(fd, buffer, (gsize) MIN(left, CHUNK));
         if (n <= 0 && errno == EINTR && n < 0)
             continue;
-        if (n <= 0 && !failed(record_str(blob, F_blob_uuid), &t->fault))
+        if (n <= 0 && !fault_set_errno(&t->fault, record_str(blob, F_blob_uuid)))
             break;
         if (!transfer_write(t, buffer, (gsize) n))
             break;
@@ -118,7 +109,7 @@ static void get_blob(struct transfer *t)
     } else if (errno == ENOENT) { /* nothing was put there yet */
         http_answer_text(transfer_take_request(t), 404, "The blob is empty.\n");
     } else {
-        failed(name, &t->fault);
+        fault_set_errno(&t->fault, name);
     }
 }
 
@@ -138,7 +129,7 @@ static gboolean write_all(const char *name, int fd, const char *data, gsize len,
     while (len > 0) {
         ssize_t n = write(fd, data, len);
         if (n < 0 && errno != EINTR)
-            return failed(name, f);
+            return fault_set_errno(f, name);
         data += MAX(n, 0);
         len -= (gsize) MAX(n, 0);
     }
@@ -152,7 +143,7 @@ static gboolean receive(struct transfer *t, const char *name, int fd, gint64 *si
     for (*size = 0;;) {
         gssize n = transfer_read_some(t, buffer, sizeof buffer);
         if (n <= 0)
-            return n == 0 && (fsync(fd) == 0 || failed(name, &t->fault));
+            return n == 0 && (fsync(fd) == 0 || fault_set_errno(&t->fault, name));
         *size += n;
         if (*size > most)
             return fault_set(&t->fault, "OUT_OF_SPACE", "blobs", NULL);
@@ -166,7 +157,7 @@ static gboolean sync_dir(const char *dir, struct fault *f)
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     gboolean done = fd >= 0 && fsync(fd) == 0;
     if (!done)
-        failed(dir, f);
+        fault_set_errno(f, dir);
     if (fd >= 0)
         close(fd);
     return done;
@@ -186,7 +177,7 @@ static gboolean publish(struct transfer *t, const struct record *blob, const cha
         return fault_set(&t->fault, "OUT_OF_SPACE", "blobs", NULL);
     }
     if (g_rename(new, name) < 0) {
-        failed(name, &t->fault);
+        fault_set_errno(&t->fault, name);
         txn_abort(txn);
         return FALSE;
     }
@@ -209,7 +200,7 @@ static void put_blob(struct transfer *t)
     }
     int fd = g_mkdir(dir, 0700) == 0 || errno == EEXIST ? mkostemps(new, strlen(NEW_SUFFIX), O_CLOEXEC) : -1;
     if (fd < 0) {
-        failed(dir, &t->fault);
+        fault_set_errno(&t->fault, dir);
         return;
     }
     if (!receive(t, new, fd, &size) || !publish(t, blob, new, size))

@@ -22,15 +22,6 @@ struct dump_restore {
 
 /* ---- the file ---- */
 
-static gboolean failed(const char *name, struct fault *f)
-{
-    int why = errno;
-    g_autofree char *text = g_strdup_printf("%s: %s", name, g_strerror(why));
-    if (why == ENOSPC || why == EDQUOT)
-        return fault_set(f, "OUT_OF_SPACE", name, NULL);
-    return fault_set(f, "INTERNAL_ERROR", text, NULL);
-}
-
 static struct dump_restore *begin(const char *dir, const char *name, struct fault *f)
 {
     g_autoptr(dump_restore) d = g_new0(struct dump_restore, 1);
@@ -41,7 +32,7 @@ static struct dump_restore *begin(const char *dir, const char *name, struct faul
     d->file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (d->file)
         return g_steal_pointer(&d);
-    failed(d->new, f);
+    fault_set_errno(f, d->new);
     if (fd >= 0)
         close(fd);
     return NULL;
@@ -54,7 +45,7 @@ struct dump_restore *dump_restore_new(const char *state_dir, struct fault *f)
 
 static gboolean put_line(struct dump_restore *d, const char *class, const char *ref, const char *json, struct fault *f)
 {
-    return fprintf(d->file, "%s\t%s\t%s\n", class, ref, json) > 0 || failed(d->new, f);
+    return fprintf(d->file, "%s\t%s\t%s\n", class, ref, json) > 0 || fault_set_errno(f, d->new);
 }
 
 gboolean dump_restore_add(const struct class *class, const char *ref, struct value *fields, void *data, struct fault *f)
@@ -75,7 +66,7 @@ static gboolean sync_dir(const char *dir)
 gboolean dump_restore_commit(struct dump_restore *d, struct fault *f)
 {
     if (fflush(d->file) != 0 || fsync(fileno(d->file)) != 0 || g_rename(d->new, d->name) != 0 || !sync_dir(d->dir))
-        return failed(d->name, f);
+        return fault_set_errno(f, d->name);
     return TRUE;
 }
 

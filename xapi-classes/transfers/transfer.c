@@ -213,6 +213,15 @@ gboolean transfer_write(struct transfer *t, const void *data, gsize len)
     return transfer_may_go_on(t) && fault_set(&t->fault, "INTERNAL_ERROR", "the client cut the connection", NULL);
 }
 
+gboolean transfer_write_text(struct transfer *t, GString *text, gsize least)
+{
+    if (text->len < least)
+        return TRUE;
+    gboolean sent = transfer_write(t, text->str, text->len);
+    g_string_truncate(text, 0);
+    return sent;
+}
+
 struct http_request *transfer_take_request(struct transfer *t)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&transfers.lock);

@@ -63,6 +63,8 @@ gssize transfer_read(struct transfer *t, void *buffer, gsize len);
 gssize transfer_read_some(struct transfer *t, void *buffer, gsize room);
 /* FALSE when it went away: the fault is set. */
 gboolean transfer_write(struct transfer *t, const void *data, gsize len);
+/* Sends the text and empties it, once it is that long. */
+gboolean transfer_write_text(struct transfer *t, GString *text, gsize least);
 /* The end of an answer that was begun with http_begin. */
 void transfer_end_answer(struct transfer *t);
 /* Who takes the request ends it; t->r is NULL then. */

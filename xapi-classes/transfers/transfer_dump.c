@@ -23,15 +23,6 @@ static GPtrArray **all_tables(void)
     return tables;
 }
 
-static gboolean flush(struct transfer *t, GString *text, gsize least)
-{
-    if (text->len < least)
-        return TRUE;
-    gboolean sent = transfer_write(t, text->str, text->len);
-    g_string_truncate(text, 0);
-    return sent;
-}
-
 static void send_tables(struct transfer *t, GPtrArray **tables)
 {
     g_autoptr(GString) text = g_string_new(NULL);
@@ -43,13 +34,13 @@ static void send_tables(struct transfer *t, GPtrArray **tables)
         dump_table_begin(text, class_by_id(id));
         for (guint i = 0; i < tables[id]->len && going; i++) {
             dump_row(text, tables[id]->pdata[i]);
-            going = flush(t, text, CHUNK);
+            going = transfer_write_text(t, text, CHUNK);
         }
         dump_table_end(text);
     }
     dump_end(text);
     if (going)
-        flush(t, text, 0);
+        transfer_write_text(t, text, 0);
 }
 
 static void free_tables(GPtrArray **tables)

@@ -12,15 +12,6 @@
 
 #define FLUSH (64 * 1024)
 
-static gboolean flush(struct transfer *t, GString *text, gsize least)
-{
-    if (text->len < least)
-        return TRUE;
-    gboolean sent = transfer_write(t, text->str, text->len);
-    g_string_truncate(text, 0);
-    return sent;
-}
-
 /* null and NaN: what readers of each form take for a gap. */
 static void put_number(GString *text, double d, gboolean json)
 {
@@ -103,11 +94,11 @@ static void send_table(struct transfer *t, const struct table *x)
     for (int row = t->is_head ? -1 : x->n - 1; row >= 0 && going; row--) {
         put_row(text, x, row);
         g_string_append(text, x->json && row > 0 ? "," : "");
-        going = flush(t, text, FLUSH);
+        going = transfer_write_text(t, text, FLUSH);
     }
     g_string_append(text, x->json ? "]}" : "</data></xport>");
     if (going && !t->is_head)
-        flush(t, text, 0);
+        transfer_write_text(t, text, 0);
     transfer_end_answer(t);
 }
 

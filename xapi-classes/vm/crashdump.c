@@ -6,48 +6,8 @@
 #include "xapi-classes/storage/storage.h"
 #include "xapi-classes/vm/vm.h"
 
-#define MIB ((gint64) 1 << 20)
 /* Of one VM. The first ones say why a guest crashes again and again; more would only fill the repository. */
 #define DUMPS_MAX 4
-
-/* ---- where to ---- */
-
-static char *field_of(enum class_id class, const char *ref, int field)
-{
-    g_autoptr(record) r = store_get(the_store(), class, ref);
-    return g_strdup(r != NULL ? record_str(r, field) : NULL_REF);
-}
-
-/* The host's choice, or its pool's; counted. */
-static struct record *dump_sr(void)
-{
-    g_autofree char *of_host = field_of(CLASS_host, host_ref(), F_host_crash_dump_sr);
-    g_autofree char *of_pool = field_of(CLASS_pool, pool_ref(), F_pool_crash_dump_SR);
-    g_autofree char *usual = field_of(CLASS_pool, pool_ref(), F_pool_default_SR);
-    const char *const refs[] = {of_host, of_pool, usual, NULL};
-    return storage_first_attached(refs);
-}
-
-static struct value *record_vdi(G_GNUC_UNUSED struct call *c, struct txn *t, const char *uuid, void *data)
-{
-    const struct record *vm = data;
-    struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_name_label, "Crash dump");
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_name_description, record_str(vm, F_VM_name_label));
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_type, "crashdump");
-    return ref;
-}
-
-/* Room for all of the memory and what is said about it; what is not written takes no space. */
-static struct value *make_vdi(struct call *c, const struct record *vm, const struct record *sr, const char *uuid)
-{
-    struct value_builder b;
-    gint64 memory = record_int(vm, F_VM_memory_static_max);
-    storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
-    value_builder_put(&b, "virtual_size", value_int(NULL, (memory + memory / 10 + 64 * MIB) / MIB * MIB));
-    value_builder_put_string(&b, "type", "raw");
-    return image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, record_vdi, (void *) vm);
-}
 
 /* ---- taking one ---- */
 
@@ -82,7 +42,8 @@ static void take(struct call *c, const struct record *vm, const struct record *s
     char uuid[UUID_SIZE];
     uuid_generate_text(uuid);
     drafts_add(drafts, record_str(sr, F_SR_uuid), uuid);
-    g_autoptr(value) vdi = drafts_begin(drafts, &c->fault) ? make_vdi(c, vm, sr, uuid) : NULL;
+    g_autoptr(value) vdi =
+        drafts_begin(drafts, &c->fault) ? memory_vdi_make(c, vm, sr, uuid, "Crash dump", "crashdump") : NULL;
     if (vdi != NULL && dump_into(c, vm, sr, uuid))
         record_dump(c, vm, sr, value_str(vdi), uuid);
     drafts_end(c, drafts);
@@ -91,7 +52,7 @@ static void take(struct call *c, const struct record *vm, const struct record *s
 void crashdump_take(struct call *c, const struct record *vm)
 {
     const char *name = record_str(vm, F_VM_name_label);
-    g_autoptr(record) sr = dump_sr();
+    g_autoptr(record) sr = memory_vdi_sr(NULL, F_host_crash_dump_sr, F_pool_crash_dump_SR);
     if (value_count(record_field(vm, F_VM_crash_dumps)) >= DUMPS_MAX) {
         g_message("%s has crashed and has %d crash dumps already: no other is taken", name, DUMPS_MAX);
         return;

@@ -119,6 +119,13 @@ char *vm_suspend_path(const char *uuid);
 #define VM_SAVED_AS "xenapid:saved-as"
 /* Is one there that was made of the domain that the VM last had? */
 gboolean vm_memory_is_in_file(const struct record *vm);
+/* Where the image of a VM's memory goes: own (NULL: none of its own), the choice of the host and of its pool (fields of
+ * those classes), the pool's default SR; the first that is attached. Counted; NULL when there is none. */
+struct record *memory_vdi_sr(const char *own, int of_host, int of_pool);
+/* Makes a VDI with room for all of the memory and what is said about it (what is not written takes no space), as
+ * image_make does. Blocks. */
+struct value *memory_vdi_make(struct call *c, const struct record *vm, const struct record *sr, const char *uuid,
+                              const char *label, const char *type);
 /* Removes it, if there is one. */
 void vm_drop_memory_file(const char *uuid);
 /* Destroys the VDI that held one, if any, and if no other VM or snapshot refers to it. Blocks. */
@@ -155,5 +162,8 @@ struct value *vm_end_change(struct call *c, struct txn *t);
 struct value *vm_give_up(struct call *c, struct txn *t);
 gboolean vm_check_memory(gint64 static_min, gint64 dynamic_min, gint64 dynamic_max, gint64 static_max, struct fault *f);
 gint64 vm_memory_overhead(const struct record *vm);
+
+/* The VMs of an appliance, those that start first before the others. The caller frees. */
+GPtrArray *appliance_members(const struct record *appliance);
 
 #endif

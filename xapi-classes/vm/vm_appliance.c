@@ -32,11 +32,8 @@ static int by_order(gconstpointer a, gconstpointer b)
     return m != n ? (m < n ? -1 : 1) : strcmp(x->ref, y->ref);
 }
 
-static GPtrArray *members(struct call *c)
+GPtrArray *appliance_members(const struct record *appliance)
 {
-    g_autoptr(record) appliance = call_object(c, 0);
-    if (appliance == NULL)
-        return NULL;
     const struct value *refs = record_field(appliance, F_VM_appliance_VMs);
     GPtrArray *vms = g_ptr_array_new_with_free_func((GDestroyNotify) record_unref);
     for (gsize i = 0; i < value_count(refs); i++) {
@@ -46,6 +43,12 @@ static GPtrArray *members(struct call *c)
     }
     g_ptr_array_sort(vms, by_order);
     return vms;
+}
+
+static GPtrArray *members(struct call *c)
+{
+    g_autoptr(record) appliance = call_object(c, 0);
+    return appliance != NULL ? appliance_members(appliance) : NULL;
 }
 
 /* ---- what is done to one ---- */

@@ -112,16 +112,7 @@ struct value *vm_recover(struct call *c)
 static GPtrArray *members(struct call *c)
 {
     g_autoptr(record) appliance = call_object(c, 0);
-    if (appliance == NULL || !check_target(c, 1))
-        return NULL;
-    const struct value *refs = record_field(appliance, F_VM_appliance_VMs);
-    GPtrArray *vms = g_ptr_array_new_with_free_func((GDestroyNotify) record_unref);
-    for (gsize i = 0; i < value_count(refs); i++) {
-        struct record *vm = store_get(the_store(), CLASS_VM, value_str(value_at(refs, i)));
-        if (vm != NULL)
-            g_ptr_array_add(vms, vm);
-    }
-    return vms;
+    return appliance != NULL && check_target(c, 1) ? appliance_members(appliance) : NULL;
 }
 
 struct value *vm_appliance_get_SRs_required_for_recovery(struct call *c)

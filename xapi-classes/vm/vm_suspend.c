@@ -34,46 +34,14 @@ void vm_drop_memory_file(const char *uuid)
 
 /* ---- the image ---- */
 
-static char *field_of(enum class_id class, const char *ref, int field)
-{
-    g_autoptr(record) r = store_get(the_store(), class, ref);
-    return g_strdup(r != NULL ? record_str(r, field) : NULL_REF);
-}
-
-/* The VM's own choice, its host's, its pool's; the first that is attached. Counted; NULL when there is none. */
-static struct record *suspend_sr(const struct record *vm)
-{
-    g_autofree char *of_host = field_of(CLASS_host, host_ref(), F_host_suspend_image_sr);
-    g_autofree char *of_pool = field_of(CLASS_pool, pool_ref(), F_pool_suspend_image_SR);
-    g_autofree char *usual = field_of(CLASS_pool, pool_ref(), F_pool_default_SR);
-    const char *const candidates[] = {record_str(vm, F_VM_suspend_SR), of_host, of_pool, usual, NULL};
-    return storage_first_attached(candidates);
-}
-
-static struct value *record_image(G_GNUC_UNUSED struct call *c, struct txn *t, const char *uuid, void *data)
-{
-    const struct record *vm = data;
-    struct value *ref = value_string(NULL, txn_create(t, CLASS_VDI, NULL, uuid));
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_name_label, "Suspend image");
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_name_description, record_str(vm, F_VM_name_label));
-    txn_set_str(t, CLASS_VDI, value_str(ref), F_VDI_type, "suspend");
-    return ref;
-}
-
-/* Room for all of the memory and what is said about it; what is not written takes no space. */
 static struct value *make_image(struct call *c, const struct record *vm, const struct record *sr, struct drafts *drafts)
 {
     char uuid[UUID_SIZE];
-    struct value_builder b;
-    gint64 memory = record_int(vm, F_VM_memory_static_max);
     uuid_generate_text(uuid);
     drafts_add(drafts, record_str(sr, F_SR_uuid), uuid);
     if (!drafts_begin(drafts, &c->fault))
         return NULL;
-    storage_params_begin(&b, record_str(sr, F_SR_uuid), uuid);
-    value_builder_put(&b, "virtual_size", value_int(NULL, (memory + memory / 10 + 64 * MIB) / MIB * MIB));
-    value_builder_put_string(&b, "type", "raw");
-    return image_make(c, "vdi.create", value_builder_end(&b), sr, uuid, record_image, (void *) vm);
+    return memory_vdi_make(c, vm, sr, uuid, "Suspend image", "suspend");
 }
 
 /* Unless another VM or a checkpoint refers to it. */
@@ -170,7 +138,8 @@ static gboolean suspend_into(struct call *c, const struct record *vm, const char
 
 gboolean vm_do_suspend(struct call *c, const struct record *vm, gboolean to_vdi)
 {
-    g_autoptr(record) sr = suspend_sr(vm);
+    g_autoptr(record) sr =
+        memory_vdi_sr(record_str(vm, F_VM_suspend_SR), F_host_suspend_image_sr, F_pool_suspend_image_SR);
     if (sr == NULL && to_vdi)
         return fault_set(&c->fault, "VM_NO_SUSPEND_SR", vm->ref, NULL);
     if (sr == NULL)

@@ -194,6 +194,8 @@ gboolean sim_is_on(const char *method, struct fault *f);
 
 /* ---- sim_guest.c: what guests do by themselves, and the clock ---- */
 
+/* A map of pairs: key, value, ..., NULL. */
+struct value *sim_strings(const char *const *pairs);
 /* Starts the clock thread. Without the mutex. */
 void sim_clock_start(void);
 /* Ends it: before the configuration goes. */

@@ -15,7 +15,7 @@
 
 /* ---- guest metrics ---- */
 
-static struct value *strings(const char *const *pairs)
+struct value *sim_strings(const char *const *pairs)
 {
     struct value_builder b;
     value_builder_map(&b, NULL, 8);
@@ -52,7 +52,7 @@ static struct value *guest_memory(const struct sim_domain *d)
     g_autofree char *total = g_strdup_printf("%" G_GINT64_FORMAT, d->memory_actual / 1024);
     g_autofree char *unused = g_strdup_printf("%" G_GINT64_FORMAT, d->memory_actual / 1024 / 2);
     const char *const pairs[] = {"total", total, "free", unused, NULL};
-    return strings(pairs);
+    return sim_strings(pairs);
 }
 
 static struct value *standard_metrics(struct sim_domain *d)
@@ -78,12 +78,12 @@ static struct value *standard_metrics(struct sim_domain *d)
     struct value_builder b;
     value_builder_map(&b, NULL, 8);
     value_builder_put_string(&b, "uuid", d->uuid);
-    value_builder_put(&b, "os_version", strings(os));
-    value_builder_put(&b, "PV_drivers_version", strings(drivers));
+    value_builder_put(&b, "os_version", sim_strings(os));
+    value_builder_put(&b, "PV_drivers_version", sim_strings(drivers));
     value_builder_put(&b, "memory", guest_memory(d));
     value_builder_put(&b, "disks", sim_disk_sizes(d));
     value_builder_put(&b, "networks", networks(d));
-    value_builder_put(&b, "other", strings(other));
+    value_builder_put(&b, "other", sim_strings(other));
     return value_builder_end(&b);
 }
 

@@ -149,16 +149,6 @@ static struct value *cpus(void)
     return value_builder_end(&b);
 }
 
-/* pairs: key, value, ..., NULL. */
-static struct value *strings(const char *const *pairs)
-{
-    struct value_builder b;
-    value_builder_map(&b, NULL, 8);
-    for (; pairs[0] != NULL; pairs += 2)
-        value_builder_put_string(&b, pairs[0], pairs[1]);
-    return value_builder_end(&b);
-}
-
 static struct value *interface(int i)
 {
     struct value_builder b;
@@ -235,12 +225,12 @@ struct value *sim_host_info(struct sim_op *op G_GNUC_UNUSED, struct fault *f G_G
     value_builder_put(&b, "cpus", cpus());
     value_builder_put(&b, "cpu_sockets", value_int(NULL, sim.conf->sim_cpus > 1 ? 2 : 1));
     value_builder_put(&b, "threads_per_core", value_int(NULL, sim.conf->sim_cpus > 1 ? 2 : 1));
-    value_builder_put(&b, "software_version", strings(software));
+    value_builder_put(&b, "software_version", sim_strings(software));
     value_builder_put(&b, "capabilities", value_string_set(NULL, capabilities));
     value_builder_put_string(&b, "scheduler", "credit2");
     value_builder_put(&b, "boot_time", value_int(NULL, sim.boot_time / G_USEC_PER_SEC));
     value_builder_put(&b, "chipset", chipset());
-    value_builder_put(&b, "bios", strings(bios));
+    value_builder_put(&b, "bios", sim_strings(bios));
     value_builder_put(&b, "interfaces", interfaces());
     value_builder_put(&b, "dom0", dom0());
     return value_builder_end(&b);
