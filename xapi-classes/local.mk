@@ -39,8 +39,8 @@ EXTRA_DIST += \
 # The classes' behaviour: host, pool, sessions, tasks, networks and what is the host's alone.
 libfront_a_SOURCES += \
 	xapi-classes/absent.c xapi-classes/ask_auth.h xapi-classes/auth.c xapi-classes/blob.c \
-	xapi-classes/certificate.c xapi-classes/cpu_pool.c xapi-classes/cpu_pool.h xapi-classes/cpu_pool_world.c \
-	xapi-classes/handlers.h xapi-classes/host.c xapi-classes/host_data_source.c xapi-classes/host_machine.c \
+	xapi-classes/certificate.c xapi-classes/cpu_pool.c xapi-classes/cpu_pool.h xapi-classes/cpu_pool_world.c xapi-classes/data_source.c \
+	xapi-classes/handlers.h xapi-classes/host.c xapi-classes/host_machine.c \
 	xapi-classes/host_records.c xapi-classes/message.c xapi-classes/message.h xapi-classes/network.c \
 	xapi-classes/pool.c xapi-classes/role.c xapi-classes/rrd.c xapi-classes/rrd.h xapi-classes/session.c \
 	xapi-classes/sim_fill.c xapi-classes/start.c xapi-classes/start.h xapi-classes/subject.c \
@@ -70,7 +70,7 @@ libfront_a_SOURCES += \
 	xapi-classes/storage/storage.h xapi-classes/storage/storage_draft.c xapi-classes/storage/storage_driver.c \
 	xapi-classes/storage/storage_image.c xapi-classes/storage/storage_start.c xapi-classes/storage/vdi.c \
 	xapi-classes/storage/vdi.h xapi-classes/storage/vdi_cbt.c xapi-classes/storage/vdi_delta.c \
-	xapi-classes/storage/vdi_migrate.c xapi-classes/storage/vdi_nbd.c
+	xapi-classes/storage/vdi_freeze.c xapi-classes/storage/vdi_migrate.c xapi-classes/storage/vdi_nbd.c
 
 # What passes over HTTP beside calls: disks, VMs, dumps, figures, screens, consoles, NBD.
 libfront_a_SOURCES += \

@@ -7,6 +7,7 @@
 
 #include "daemon/call.h"
 #include "daemon/clock.h"
+#include "xapi-classes/storage/storage.h"
 
 #define PURGE_EVERY 720 /* samples */
 
@@ -129,28 +130,70 @@ static void take(const char *kind, const char *uuid, const struct value *set, gi
     }
 }
 
-static gboolean is_gone(G_GNUC_UNUSED gpointer uuid, gpointer data, G_GNUC_UNUSED gpointer user)
+/* ---- whose figures ---- */
+
+static gboolean vm_is_live(const struct record *vm)
 {
-    const struct owner *o = data;
-    enum class_id class = strcmp(o->kind, "vm") == 0 ? CLASS_VM : CLASS_host;
-    g_autoptr(record) r = store_get_by_uuid(the_store(), class, o->uuid);
-    return r == NULL;
+    return strcmp(record_str(vm, F_VM_power_state), "Running") == 0 && !record_bool(vm, F_VM_is_a_snapshot);
+}
+
+static gboolean host_is_live(G_GNUC_UNUSED const struct record *host)
+{
+    return TRUE;
+}
+
+static gboolean sr_is_live(const struct record *sr)
+{
+    const char *const refs[] = {sr->ref, NULL};
+    g_autoptr(record) attached = storage_first_attached(refs);
+    return attached != NULL;
+}
+
+static const struct kind {
+    const char *name;
+    enum class_id class;
+    gboolean (*is_live)(const struct record *r); /* there is something to measure */
+    struct value *(*sources)(const struct record *r);
+} kinds[] = {
+    {"vm", CLASS_VM, vm_is_live, vm_data_sources},
+    {"host", CLASS_host, host_is_live, host_data_sources},
+    {"sr", CLASS_SR, sr_is_live, sr_data_sources},
+};
+
+static const struct kind *kind_of(const char *uuid)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autoptr(record) r = store_get_by_uuid(the_store(), kinds[i].class, uuid);
+        if (r)
+            return &kinds[i];
+    }
+    return NULL;
+}
+
+static gboolean is_gone(gpointer uuid, G_GNUC_UNUSED gpointer data, G_GNUC_UNUSED gpointer user)
+{
+    return kind_of(uuid) == NULL;
+}
+
+static void sample_kind(const struct kind *k, gint64 now)
+{
+    g_autoptr(GPtrArray) records = store_all(the_store(), k->class);
+    for (guint i = 0; i < records->len; i++) {
+        const struct record *r = records->pdata[i];
+        if (!k->is_live(r))
+            continue;
+        g_autoptr(value) set = k->sources(r);
+        g_mutex_lock(&lock);
+        take(k->name, record_str(r, r->class->uuid_field), set, now);
+        g_mutex_unlock(&lock);
+    }
 }
 
 static void sample(G_GNUC_UNUSED void *data)
 {
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
-    g_autoptr(GPtrArray) vms = store_all(the_store(), CLASS_VM), hosts = store_all(the_store(), CLASS_host);
-    for (guint i = 0; i < vms->len + hosts->len; i++) {
-        gboolean is_vm = i < vms->len;
-        const struct record *r = is_vm ? vms->pdata[i] : hosts->pdata[i - vms->len];
-        if (is_vm && (strcmp(record_str(r, F_VM_power_state), "Running") != 0 || record_bool(r, F_VM_is_a_snapshot)))
-            continue;
-        g_autoptr(value) set = is_vm ? vm_data_sources(r) : host_data_sources(r);
-        g_mutex_lock(&lock);
-        take(is_vm ? "vm" : "host", record_str(r, is_vm ? F_VM_uuid : F_host_uuid), set, now);
-        g_mutex_unlock(&lock);
-    }
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++)
+        sample_kind(&kinds[i], now);
     g_mutex_lock(&lock);
     if (++samples % PURGE_EVERY == 0)
         g_hash_table_foreach_remove(owners, is_gone, NULL);
@@ -174,30 +217,27 @@ gboolean rrd_is_recorded(const char *uuid, const char *name)
     return !off;
 }
 
-static void set_off(const char *uuid, const char *kind, const char *name, gboolean off)
+static void set_off(const char *uuid, const char *name, gboolean off)
 {
+    const struct kind *k = kind_of(uuid);
+    if (!k)
+        return;
     g_mutex_lock(&lock);
-    struct source *s = source_of(owner_of(uuid, kind), name, TRUE);
+    struct source *s = source_of(owner_of(uuid, k->name), name, TRUE);
     s->off = off;
     if (off)
         clear_rings(s);
     g_mutex_unlock(&lock);
 }
 
-static const char *kind_of(const char *uuid)
-{
-    g_autoptr(record) vm = store_get_by_uuid(the_store(), CLASS_VM, uuid);
-    return vm ? "vm" : "host";
-}
-
 void rrd_record(const char *uuid, const char *source)
 {
-    set_off(uuid, kind_of(uuid), source, FALSE);
+    set_off(uuid, source, FALSE);
 }
 
 void rrd_forget(const char *uuid, const char *source)
 {
-    set_off(uuid, kind_of(uuid), source, TRUE);
+    set_off(uuid, source, TRUE);
 }
 
 /* ---- columns ---- */
@@ -231,7 +271,13 @@ static struct rrd_column *column(const struct owner *o, const struct source *s, 
     return c;
 }
 
-GPtrArray *rrd_columns(int archive, gint64 first, int n, const char *uuid, gboolean vms, gboolean host)
+static gboolean is_wanted(const struct owner *o, const struct rrd_which *w)
+{
+    const char *uuid = strcmp(o->kind, "vm") == 0 ? w->vm : strcmp(o->kind, "sr") == 0 ? w->sr : w->host;
+    return uuid && (*uuid == '\0' || strcmp(uuid, o->uuid) == 0);
+}
+
+GPtrArray *rrd_columns(int archive, gint64 first, int n, const struct rrd_which *which)
 {
     GPtrArray *columns = g_ptr_array_new_with_free_func(column_free);
     GHashTableIter iter;
@@ -240,10 +286,7 @@ GPtrArray *rrd_columns(int archive, gint64 first, int n, const char *uuid, gbool
     g_hash_table_iter_init(&iter, owners);
     while (g_hash_table_iter_next(&iter, NULL, &data)) {
         const struct owner *o = data;
-        gboolean is_vm = strcmp(o->kind, "vm") == 0;
-        if (is_vm ? !vms || (uuid && strcmp(uuid, o->uuid) != 0) : !host)
-            continue;
-        for (guint i = 0; i < o->sources->len; i++) {
+        for (guint i = 0; i < o->sources->len && is_wanted(o, which); i++) {
             const struct source *s = o->sources->pdata[i];
             if (!s->off)
                 g_ptr_array_add(columns, column(o, s, archive, first, n));

@@ -110,6 +110,25 @@ class Rrd(Case):
                     self.call(f"{name}.{method}", ref, "nothing")
                 self.assertEqual(f.exception.code, "INVALID_VALUE")
 
+    def test_repositories(self):
+        sr = self.call("pool.get_default_SR", self.pool)
+        uuid, record = self.call("SR.get_uuid", sr), self.call("SR.get_record", sr)
+        sources = {d["name_label"]: d for d in self.call("SR.get_data_sources", sr)}
+        self.assertEqual(set(sources), {"physical_size", "physical_utilisation", "virtual_allocation"})
+        self.assertEqual(sources["physical_size"]["value"], float(record["physical_size"]))
+        self.assertEqual(self.call("SR.query_data_source", sr, "physical_size"), float(record["physical_size"]))
+        self.assertEqual(self.fails("INVALID_VALUE", "SR.query_data_source", sr, "x"), ["data_source", "x"])
+        columns = self.known(sr_uuid=uuid)
+        self.assertEqual({e.rsplit(":", 1)[0] for e in columns}, {f"AVERAGE:sr:{uuid}"})
+        self.assertEqual(columns[f"AVERAGE:sr:{uuid}:physical_size"], float(record["physical_size"]))
+        whole = ElementTree.fromstring(self.get("sr_rrd", uuid=uuid)[2])
+        self.assertEqual({d.findtext("name") for d in whole.findall("ds")}, set(sources))
+        self.call("SR.forget_data_source_archives", sr, "virtual_allocation")
+        self.assertNotIn(f"AVERAGE:sr:{uuid}:virtual_allocation", self.known(sr_uuid=uuid))
+        self.call("SR.record_data_source", sr, "virtual_allocation")
+        self.assertEqual(self.get("sr_rrd", uuid="x")[0], self.get("vm_rrd", uuid="x")[0])
+        self.assertGreaterEqual(self.get("sr_rrd", uuid="x")[0], 400)
+
     def test_z_forget(self):
         vm = self.halted
         self.call("VM.start", vm, False, False)
@@ -124,7 +143,7 @@ class Rrd(Case):
         self.call("VM.hard_shutdown", vm)
 
     def test_what_is_not_here(self):
-        for path in "sr_rrd", "host_backup", "system-status", "audit_log", "host_logs_download":
+        for path in "host_backup", "system-status", "audit_log", "host_logs_download":
             self.assertEqual(self.get(path)[0], 501)
             self.assertEqual(self.get(path, session_id=None)[0], 401)
 

@@ -19,7 +19,7 @@ static void put_number(GString *text, double d, gboolean json)
     if (isnan(d))
         g_string_append(text, json ? "null" : "NaN");
     else
-        g_string_append(text, g_ascii_formatd(number, sizeof number, "%.10g", d));
+        g_string_append(text, g_ascii_formatd(number, sizeof number, "%.15g", d));
 }
 
 /* ---- updates: one table ---- */
@@ -120,19 +120,20 @@ static void updates(struct transfer *t)
     struct table x = {.step = a->step, .json = transfer_flag(t, "json")};
     x.first = MAX((start + a->step - 1) / a->step * a->step, oldest);
     x.n = (int) CLAMP((last - x.first) / a->step + 1, 0, a->rows);
-    x.columns = rrd_columns(archive, x.first, x.n, transfer_query(t, "vm_uuid"), !transfer_query(t, "sr_uuid"),
-                            transfer_flag(t, "host"));
+    const char *vm = transfer_query(t, "vm_uuid"), *sr = transfer_query(t, "sr_uuid");
+    struct rrd_which which = {vm ? vm : sr ? NULL : RRD_ALL, sr, transfer_flag(t, "host") ? RRD_ALL : NULL};
+    x.columns = rrd_columns(archive, x.first, x.n, &which);
     send_table(t, &x);
     g_ptr_array_unref(x.columns);
 }
 
 /* ---- all archives of one object, as rrdtool's files are in XML ---- */
 
-static void put_archive(GString *text, int archive, gint64 now, const char *uuid, gboolean host)
+static void put_archive(GString *text, int archive, gint64 now, const struct rrd_which *which)
 {
     const struct rrd_archive *a = &rrd_archives[archive];
     gint64 first = now / a->step * a->step - (gint64) (a->rows - 1) * a->step;
-    g_autoptr(GPtrArray) columns = rrd_columns(archive, first, a->rows, uuid, !host, host);
+    g_autoptr(GPtrArray) columns = rrd_columns(archive, first, a->rows, which);
     g_string_append_printf(text, "<rra><cf>AVERAGE</cf><pdp_per_row>%d</pdp_per_row><params><xff>0.5</xff></params>",
                            a->step / RRD_STEP);
     g_string_append(text, "<cdp_prep>");
@@ -152,9 +153,9 @@ static void put_archive(GString *text, int archive, gint64 now, const char *uuid
     g_string_append(text, "</database></rra>");
 }
 
-static void put_sources(GString *text, const char *uuid, gboolean host)
+static void put_sources(GString *text, const struct rrd_which *which)
 {
-    g_autoptr(GPtrArray) columns = rrd_columns(0, 0, 0, uuid, !host, host);
+    g_autoptr(GPtrArray) columns = rrd_columns(0, 0, 0, which);
     for (guint i = 0; i < columns->len; i++)
         g_string_append_printf(text,
                                "<ds><name>%s</name><type>GAUGE</type><minimal_heartbeat>300</minimal_heartbeat>"
@@ -163,7 +164,7 @@ static void put_sources(GString *text, const char *uuid, gboolean host)
                                ((struct rrd_column *) columns->pdata[i])->source);
 }
 
-static void send_all(struct transfer *t, const char *uuid, gboolean host)
+static void send_all(struct transfer *t, const struct rrd_which *which)
 {
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     GString *text = g_string_new("<?xml version=\"1.0\"?>\n<rrd><version>0003</version>");
@@ -172,9 +173,9 @@ static void send_all(struct transfer *t, const char *uuid, gboolean host)
         return;
     }
     g_string_append_printf(text, "<step>%d</step><lastupdate>%" G_GINT64_FORMAT "</lastupdate>", RRD_STEP, now);
-    put_sources(text, uuid, host);
+    put_sources(text, which);
     for (int i = 0; i < RRD_ARCHIVES; i++)
-        put_archive(text, i, now, uuid, host);
+        put_archive(text, i, now, which);
     g_string_append(text, "</rrd>");
     http_answer(transfer_take_request(t), 200, "text/xml", g_string_free_to_bytes(text));
 }
@@ -183,12 +184,19 @@ static void vm_rrd(struct transfer *t)
 {
     g_autoptr(record) vm = transfer_object(t, CLASS_VM, transfer_query(t, "ref") ? "ref" : "uuid");
     if (vm)
-        send_all(t, record_str(vm, F_VM_uuid), FALSE);
+        send_all(t, &(struct rrd_which){.vm = record_str(vm, F_VM_uuid)});
+}
+
+static void sr_rrd(struct transfer *t)
+{
+    g_autoptr(record) sr = transfer_object(t, CLASS_SR, transfer_query(t, "ref") ? "ref" : "uuid");
+    if (sr)
+        send_all(t, &(struct rrd_which){.sr = record_str(sr, F_SR_uuid)});
 }
 
 static void host_rrd(struct transfer *t)
 {
-    send_all(t, NULL, TRUE);
+    send_all(t, &(struct rrd_which){.host = RRD_ALL});
 }
 
 /* ---- routes ---- */
@@ -208,6 +216,11 @@ static void on_host(struct http_request *r)
     transfer_run(r, "host_rrd", host_rrd);
 }
 
+static void on_sr(struct http_request *r)
+{
+    transfer_run(r, "sr_rrd", sr_rrd);
+}
+
 /* What other servers have there, and this one has not. */
 static void on_missing(struct http_request *r)
 {
@@ -220,7 +233,7 @@ void transfer_rrd_init(void)
         {"GET", "/rrd_updates", HTTP_SESSION, ROLE_none, on_updates, TRUE},
         {"GET", "/vm_rrd", HTTP_SESSION, ROLE_none, on_vm, TRUE},
         {"GET", "/host_rrd", HTTP_SESSION, ROLE_none, on_host, TRUE},
-        {"GET", "/sr_rrd", HTTP_SESSION, ROLE_none, on_missing, FALSE},
+        {"GET", "/sr_rrd", HTTP_SESSION, ROLE_none, on_sr, TRUE},
         {"GET", "/host_backup", HTTP_SESSION, ROLE_none, on_missing, FALSE},
         {"PUT", "/host_restore", HTTP_SESSION, ROLE_none, on_missing, TRUE},
         {"GET", "/system-status", HTTP_SESSION, ROLE_none, on_missing, FALSE},

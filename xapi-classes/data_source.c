@@ -1,4 +1,4 @@
-/* host_data_source.c - the host's figures by name, and whether a VM's or the host's are recorded. */
+/* data_source.c - the figures of the host and of storage repositories by name, and which figures are recorded. */
 #include "config.h"
 #include "daemon/call.h"
 #include "xapi-classes/handlers.h"
@@ -34,6 +34,32 @@ struct value *host_data_sources(const struct record *host)
     return value_builder_end(&set);
 }
 
+struct value *sr_data_sources(const struct record *sr)
+{
+    static const struct {
+        int field;
+        const char *name, *words;
+    } figures[] = {
+        {F_SR_physical_size, "physical_size", "Room of the repository"},
+        {F_SR_physical_utilisation, "physical_utilisation", "Room that is taken"},
+        {F_SR_virtual_allocation, "virtual_allocation", "Room that its disks may take at most"},
+    };
+    struct value_builder set;
+    value_builder_set(&set, NULL, G_N_ELEMENTS(figures));
+    for (gsize i = 0; i < G_N_ELEMENTS(figures); i++)
+        if (record_int(sr, figures[i].field) >= 0) /* -1: not known */
+            rrd_add_source(&set, record_str(sr, F_SR_uuid), figures[i].name, figures[i].words, "B", G_MAXDOUBLE,
+                           (double) record_int(sr, figures[i].field));
+    return value_builder_end(&set);
+}
+
+static struct value *sources_of(const struct record *r)
+{
+    return r->class->id == CLASS_VM   ? vm_data_sources(r)
+           : r->class->id == CLASS_SR ? sr_data_sources(r)
+                                      : host_data_sources(r);
+}
+
 static const struct value *find(const struct value *set, const char *name)
 {
     for (gsize i = 0; i < value_count(set); i++)
@@ -42,31 +68,30 @@ static const struct value *find(const struct value *set, const char *name)
     return NULL;
 }
 
-struct value *host_get_data_sources(struct call *c)
+/* ---- messages of hosts and repositories, and those of VMs that need no more than the object ---- */
+
+struct value *get_data_sources(struct call *c)
 {
-    g_autoptr(record) host = call_object(c, 0);
-    return host ? host_data_sources(host) : NULL;
+    g_autoptr(record) r = call_object(c, 0);
+    return r ? sources_of(r) : NULL;
 }
 
-struct value *host_query_data_source(struct call *c)
+struct value *query_data_source(struct call *c)
 {
-    g_autoptr(record) host = call_object(c, 0);
-    g_autoptr(value) set = host ? host_data_sources(host) : NULL;
+    g_autoptr(record) r = call_object(c, 0);
+    g_autoptr(value) set = r ? sources_of(r) : NULL;
     const struct value *found = set ? find(set, call_str(c, 1)) : NULL;
     if (found)
         return value_ref(value_get(found, "value"));
-    return host ? call_fail(c, "INVALID_VALUE", "data_source", call_str(c, 1), NULL) : NULL;
+    return r ? call_fail(c, "INVALID_VALUE", "data_source", call_str(c, 1), NULL) : NULL;
 }
-
-/* ---- what is recorded: of VMs and hosts ---- */
 
 static struct value *change(struct call *c, void (*fn)(const char *uuid, const char *source))
 {
     g_autoptr(record) r = call_object(c, 0);
+    g_autoptr(value) set = r ? sources_of(r) : NULL;
     if (!r)
         return NULL;
-    gboolean is_vm = r->class->id == CLASS_VM;
-    g_autoptr(value) set = is_vm ? vm_data_sources(r) : host_data_sources(r);
     if (!find(set, call_str(c, 1)))
         return call_fail(c, "INVALID_VALUE", "data_source", call_str(c, 1), NULL);
     fn(record_str(r, r->class->uuid_field), call_str(c, 1));
