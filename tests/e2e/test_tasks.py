@@ -100,14 +100,16 @@ class Tasks(unittest.TestCase):
 
     def test_a_running_task_is_cancelled_and_undone(self):
         vm = self.take()
+        self.s.call("VM.add_to_other_config", vm, "sim:start-ms", "60000")
         task = self.s.call("Async.VM.start", vm, False, False)
-        time.sleep(0.3)
+        self.until(lambda: self.s.call("task.get_progress", task) > 0)
         self.s.call("task.cancel", task)
         with self.assertRaises(Failure) as f:
             self.s.wait(task)
         self.assertEqual((f.exception.code, f.exception.params), ("TASK_CANCELLED", [task]))
         self.assertEqual(self.s.call("VM.get_power_state", vm), "Halted")
         self.assertEqual(self.s.call("VM.get_current_operations", vm), {})
+        self.s.call("VM.remove_from_other_config", vm, "sim:start-ms")
         self.s.call("VM.start", vm, False, False)
 
     def test_a_pending_task_that_is_cancelled_never_starts(self):

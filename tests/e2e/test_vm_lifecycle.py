@@ -215,7 +215,7 @@ class Life(Case):
         eventually(lambda: self.call("task.get_progress", task) > 0)
         self.call("task.cancel", task)
         with self.assertRaises(Failure) as caught:
-            self.s.wait(task, 5)
+            self.s.wait(task)
         self.assertEqual([caught.exception.code, *caught.exception.params], ["TASK_CANCELLED", task])
         record = self.call("VM.get_record", vm)
         self.assertEqual((record["power_state"], record["domid"], record["current_operations"]), ("Halted", -1, {}))
@@ -414,7 +414,7 @@ class Guests(Case):
         time.sleep(0.2)
         self.call("task.cancel", task)
         with self.assertRaises(Failure) as caught:
-            self.s.wait(task, 5)
+            self.s.wait(task)
         self.assertEqual(caught.exception.code, "TASK_CANCELLED")
         self.assertEqual(self.state(vm), "Running")
 
