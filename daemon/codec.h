@@ -7,7 +7,7 @@
 #ifndef XENAPID_CODEC_H
 #define XENAPID_CODEC_H
 
-#include "value.h"
+#include "daemon/value.h"
 
 /* Limits on what a stranger's request may hold; 0 means the built-in default. */
 struct codec_limits {

@@ -9,7 +9,7 @@
 #ifndef XENAPID_JSONRPC_H
 #define XENAPID_JSONRPC_H
 
-#include "codec.h"
+#include "daemon/codec.h"
 
 /* Any JSON text. NULL with *error (static or in a; error may be NULL) when malformed. With a NULL arena: heap value. */
 struct value *json_parse(struct arena *a, const char *text, gsize len, const struct codec_limits *limits,

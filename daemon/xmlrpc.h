@@ -9,7 +9,7 @@
 #ifndef XENAPID_XMLRPC_H
 #define XENAPID_XMLRPC_H
 
-#include "codec.h"
+#include "daemon/codec.h"
 
 /* Reads a whole <methodCall>. Fills req (its memory is in a) and answers req->result. */
 enum parse_result xmlrpc_parse_request(struct arena *a, const char *text, gsize len, const struct codec_limits *limits,
