@@ -102,6 +102,53 @@ class Qcow2(Images):
         self.assertEqual(self.ended(task)["error_info"], ["IMPORT_ERROR_PREMATURE_EOF"])
         self.assert_untouched(vdi, data)
 
+    def stored(self, vdi):
+        path, = [f for f in self.files() if self.call("VDI.get_uuid", vdi) in f]
+        with open(path, "rb") as f:
+            return f.read()
+
+    def test_kept_as_it_is(self):
+        data = sparse(9 * MIB, 9)
+        image = self.pack(data)
+        for vdi in self.made(b"\xff" * len(data)), self.vdi(len(data)):
+            self.assertEqual(self.put(vdi, image, format="qcow2")[0], 200)
+            self.assertEqual(self.stored(vdi), image)
+            self.assert_untouched(vdi, data)
+            self.assertEqual(self.unpack(self.get(vdi, format="qcow2")[2]), data)
+        exported = self.get(vdi, format="qcow2")[2]
+        self.assertEqual(self.put(vdi, exported, format="qcow2")[0], 200)
+        self.assertEqual(self.stored(vdi), exported)
+        self.assertEqual(self.put(vdi, data)[0], 200)  # and can be replaced, and read by others
+        self.assertEqual(self.put(vdi, image, format="qcow2")[0], 200)
+        clone = self.call("VDI.clone", vdi, {})
+        self.assertEqual(self.content(clone), data)
+
+    def test_not_kept_as_it_is(self):
+        """What differs from the images that the driver makes is written anew: the same bytes, another file."""
+        data = sparse(9 * MIB, 10)
+        def at(offset, new):
+            image = self.pack(data)
+            return image[:offset] + new + image[offset + len(new):]
+        self.tool("bitmap", "--add", self.file("image", self.pack(data)), "b")
+        bitmap = self.read("image")
+        table = struct.unpack(">Q", self.pack(data)[48:56])[0]
+        counts = struct.unpack(">Q", self.pack(data)[table:table + 8])[0]
+        for what, image in (("compressed", self.pack(data, "-c")), ("version 2", self.pack(data, "-o", "compat=0.10")),
+                            ("small clusters", self.pack(data, "-o", "cluster_size=4096")),
+                            ("lazy counts", self.pack(data, "-o", "lazy_refcounts=on")),
+                            ("counts of another size", self.pack(data, "-o", "refcount_bits=8")),
+                            ("a bitmap", bitmap),
+                            ("a count too high", at(counts + 6, b"\0\2")), ("a count too low", at(counts + 6, b"\0\0")),
+                            ("a strange end", self.pack(data) + b"\0" * 512)):
+            with self.subTest(what):
+                vdi = self.made(b"\xff" * len(data))
+                self.assertEqual(self.put(vdi, image, format="qcow2")[0], 200)
+                self.assertNotEqual(self.stored(vdi), image)
+                self.assert_untouched(vdi, data)
+        larger = self.made(b"\xff" * 12 * MIB)
+        self.assertEqual(self.put(larger, self.pack(data), format="qcow2")[0], 200)
+        self.assert_untouched(larger, data + bytes(3 * MIB))
+
     def test_there_and_back(self):
         data = sparse(9 * MIB, 5)
         a, b = self.made(data), self.vdi(12 * MIB, "raw")

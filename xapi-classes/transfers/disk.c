@@ -221,6 +221,20 @@ static void close_nbd(struct disk *d)
     d->nbd = NULL;
 }
 
+gboolean disk_adopt(struct disk *d, struct disk *image, gint64 length, gint *cancel, gboolean *adopted, struct fault *f)
+{
+    struct peer_options options = {.timeout_ms = -1, .cancel = cancel};
+    struct value_builder b;
+    value_builder_map(&b, NULL, 3);
+    value_builder_put_string(&b, "stage", d->stage);
+    value_builder_put_string(&b, "image", image->stage);
+    value_builder_put(&b, "length", value_int(NULL, length));
+    g_autoptr(value) params = value_builder_end(&b);
+    g_autoptr(value) answer = backend_call("vdi.adopt", params, &options, f);
+    *adopted = answer && value_as_bool(value_get(answer, "adopted"));
+    return answer != NULL;
+}
+
 struct value *disk_publish(struct disk *d, gint *cancel, struct fault *f)
 {
     struct peer_options options = {.timeout_ms = -1, .cancel = cancel};

@@ -21,6 +21,11 @@ gboolean disk_write(struct disk *d, const void *data, gsize len, gint64 offset, 
 gboolean disk_rest(struct disk *d, struct fault *f);
 /* What begins at offset: *len bytes that are all zeroes, or (*data) may be anything. FALSE with f set. */
 gboolean disk_extent(struct disk *d, gint64 offset, gint64 *len, gboolean *data, struct fault *f);
+/* Of a staged image whose bytes, up to length, are a qcow2: what it is the content of becomes the content of d, without
+ * another copy, when *adopted is told; image is of no more use then. Else both are as they were: it is for another
+ * disk, not plain, damaged, or this repository cannot. FALSE with f set: neither is of use. */
+gboolean disk_adopt(struct disk *d, struct disk *image, gint64 length, gint *cancel, gboolean *adopted,
+                    struct fault *f);
 /* The staged content becomes the image's. Answers what the backend says of it (heap). NULL with f set: then nothing was
  * changed, and d is of no more use. */
 struct value *disk_publish(struct disk *d, gint *cancel, struct fault *f);

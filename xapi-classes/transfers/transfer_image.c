@@ -135,6 +135,15 @@ static gboolean fill_spool(struct receiving *r, gint64 *length)
     }
 }
 
+/* A plain qcow2 that has come to its announced end need not be read: as a file it may become the disk's. */
+static gboolean adopt_or_read(struct receiving *r, struct image_io *io)
+{
+    gboolean adopted = FALSE, may = !r->t->is_open_ended && !r->target->difference;
+    if (may && !disk_adopt(r->target->disk, r->spool, io->length, &r->t->cancel, &adopted, &r->t->fault))
+        return FALSE;
+    return adopted || receive(r, io, qcow2_read);
+}
+
 gboolean qcow2_receive(struct transfer *t, const struct image_target *target)
 {
     struct receiving r = {.t = t, .target = target, .from = 0.5};
@@ -148,8 +157,7 @@ gboolean qcow2_receive(struct transfer *t, const struct image_target *target)
         http_accept_early(t->r);
     uuid_generate_text(uuid);
     r.spool = disk_stage(target->sr_uuid, uuid, t->length > 0 ? t->length : most, "raw", &t->fault);
-    gboolean done =
-        r.spool && fill_spool(&r, &io.length) && disk_rest(r.spool, &t->fault) && receive(&r, &io, qcow2_read);
+    gboolean done = r.spool && fill_spool(&r, &io.length) && disk_rest(r.spool, &t->fault) && adopt_or_read(&r, &io);
     disk_free(r.spool);
     return done;
 }

@@ -693,5 +693,6 @@ const struct helper_method storage_methods[] = {
     {"vdi.stage", storage_vdi_stage},
     {"vdi.publish", storage_vdi_publish},
     {"vdi.unstage", storage_vdi_unstage},
+    {"vdi.adopt", storage_vdi_adopt},
     {NULL, NULL},
 };

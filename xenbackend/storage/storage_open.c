@@ -1,11 +1,14 @@
-/* storage_open.c - vdi.open, vdi.stage, vdi.publish, vdi.unstage: the bytes of an image, over NBD, for the front, which
- * may open no file. */
+/* storage_open.c - vdi.open, vdi.stage, vdi.adopt, vdi.publish, vdi.unstage: the bytes of an image, over NBD, for the
+ * front, which may open no file. */
 #include "config.h"
 #include "xenbackend/storage/nbd.h"
+#include "xenbackend/run.h"
 #include "xenbackend/storage/storage_private.h"
+#include "xenbackend/storage/storage_qcow2.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,13 +16,14 @@
 #define END_MS   (10 * 60 * 1000)          /* for the server to write back what it holds */
 #define GRACE_US (60 * G_TIME_SPAN_SECOND) /* after which new content that nobody publishes is dropped */
 #define LOOK_MS  200                       /* how often it is looked whether its front is still there */
+#define CHECK_S  600                       /* for the tables of a large image */
 
 /* An image that is open. Its own thread sees to its end, because the front may vanish at any time. */
 struct opened {
     gint refs; /* under the lock */
     guint front;
     char *path; /* of what is written */
-    gboolean writable;
+    gboolean writable, is_qcow2;
     char id[STORAGE_UUID_LEN + 1];
     struct storage_sr *sr;
     struct nbd *nbd;
@@ -92,6 +96,7 @@ static struct value *serve(struct helper_request *req, struct storage_sr *sr, vo
     o->refs = 1;
     o->front = req->front;
     o->writable = stage != NULL;
+    o->is_qcow2 = strcmp(format, "qcow2") == 0;
     o->path = g_strdup(path);
     o->sr = sr;
     o->stage = stage;
@@ -200,6 +205,104 @@ static gboolean sync_content(const struct opened *o, struct fault *f)
     if (error == ENOSPC || error == EDQUOT)
         return fault_set(f, "SR_FULL", "0", "0", NULL);
     return fault_set(f, "SR_BACKEND_FAILURE", "5", "", text, NULL);
+}
+
+/* ---- a client's own image file as new content ---- */
+
+/* One more reference, or NULL with f set. */
+static struct opened *find(struct helper_request *req, const char *key, struct fault *f)
+{
+    const char *id = value_get_str(req->params, key, "");
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&open_images.lock);
+    struct opened *o = open_images.staged != NULL ? g_hash_table_lookup(open_images.staged, id) : NULL;
+    if (o != NULL)
+        o->refs++;
+    else
+        fault_set(f, "INVALID_VALUE", key, id, NULL);
+    return o;
+}
+
+/* Both in one directory of images, where a file is all that there is of one. */
+static gboolean are_files(const struct opened *o, const struct opened *image)
+{
+    const struct storage_driver *driver = o->sr->driver;
+    return o != image && o->sr == image->sr && o->is_qcow2 && !image->is_qcow2 &&
+           (driver == &storage_file_driver || driver == &storage_nfs_driver);
+}
+
+/* The header, which alone can name other files. */
+static gboolean is_plain(const struct opened *o, const struct opened *image, gint64 length)
+{
+    struct qcow2_info wanted;
+    struct stat st;
+    const char *why;
+    int to = open(o->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW),
+        fd = open(image->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    gboolean plain = to >= 0 && fd >= 0 && fstat(fd, &st) == 0 && length > 0 && length <= st.st_size &&
+                     qcow2_read(to, &wanted, &why) && qcow2_is_plain(fd, length, wanted.virtual_size);
+    if (to >= 0)
+        close(to);
+    if (fd >= 0)
+        close(fd);
+    return plain;
+}
+
+/* The tables: no cluster in two places, every count right. What is compressed would stay slow. -U: the server that
+ * wrote it has it open. */
+static gboolean is_sound(struct helper_request *req, const struct opened *image)
+{
+    const char *const args[] = {"qemu-img", "check", "-U", "-f", "qcow2", "--output=json", image->path, NULL};
+    struct run_options options = {.timeout_s = CHECK_S, .cancel = &req->cancel};
+    struct fault ignored = FAULT_INIT;
+    g_autofree char *said = NULL;
+    gboolean sound = run_tool(args, &options, &said, &ignored);
+    fault_clear(&ignored);
+    return sound && strstr(said, "\"compressed-clusters\"") == NULL;
+}
+
+/* From here on nobody can write to the image, so its header is looked at again. */
+static gboolean take_place(struct helper_request *req, struct opened *o, struct opened *image, gint64 length,
+                           struct fault *f)
+{
+    struct fault ignored = FAULT_INIT;
+    nbd_kill(image->nbd); /* it holds nothing back: what was written to it is the file's */
+    wait_end(image, req, &ignored);
+    fault_clear(&ignored);
+    if (helper_cancelled(req))
+        return fault_set(f, "TASK_CANCELLED", "", NULL);
+    if (!image->ended || !is_plain(o, image, length))
+        return fault_set(f, "SR_BACKEND_FAILURE", "22", "", "the image was changed while it was looked at", NULL);
+    if (truncate(image->path, length) == 0 && rename(image->path, o->path) == 0)
+        return TRUE;
+    return fault_set(f, "SR_BACKEND_FAILURE", "5", "", g_strerror(errno), NULL);
+}
+
+static gboolean remove_staged(struct opened *image)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&open_images.lock);
+    gboolean there = g_hash_table_remove(open_images.staged, image->id);
+    image->refs -= there;
+    return there;
+}
+
+struct value *storage_vdi_adopt(struct helper_request *req, struct fault *f)
+{
+    gint64 length = value_as_int(value_get(req->params, "length"));
+    struct opened *o = find(req, "stage", f), *image = o != NULL ? find(req, "image", f) : NULL;
+    gboolean fits = image != NULL && are_files(o, image) && is_plain(o, image, length) && is_sound(req, image) &&
+                    remove_staged(image); /* nobody else ends it now */
+    if (fits)
+        take_place(req, o, image, length, f);
+    if (image != NULL)
+        opened_unref(image);
+    if (o != NULL)
+        opened_unref(o);
+    if (f->code != NULL)
+        return NULL;
+    struct value_builder b;
+    value_builder_map(&b, NULL, 1);
+    value_builder_put(&b, "adopted", value_bool(fits));
+    return value_builder_end(&b);
 }
 
 struct value *storage_vdi_publish(struct helper_request *req, struct fault *f)

@@ -39,6 +39,6 @@ struct value *storage_sm_config(void);
 
 /* ---- storage_open.c ---- */
 
-helper_fn storage_vdi_open, storage_vdi_stage, storage_vdi_publish, storage_vdi_unstage;
+helper_fn storage_vdi_open, storage_vdi_stage, storage_vdi_publish, storage_vdi_unstage, storage_vdi_adopt;
 
 #endif

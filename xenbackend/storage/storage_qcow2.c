@@ -13,6 +13,10 @@
 #define MAX_L1           (32 * 1024 * 1024) /* bytes, QEMU's own limit */
 #define INCOMPATIBLE_OK  3U                 /* dirty and corrupt bits: QEMU deals with those */
 #define INCOMPATIBLE_ZIP 8U                 /* another compression */
+#define PLAIN_BITS       16                 /* of clusters: smaller ones make large tables */
+#define MAX_BITS         21
+#define EXTENSION_END    0U
+#define EXTENSION_NAMES  0x6803f857U /* of features, for people */
 
 /* The first-level table points to all that is allocated: where it is all zero, so is the image. */
 static gboolean l1_is_empty(int fd, guint64 offset, guint64 entries, gboolean *empty)
@@ -70,4 +74,36 @@ gboolean qcow2_read(int fd, struct qcow2_info *info, const char **why)
     if (!l1_is_empty(fd, l1_offset, l1, &info->empty))
         return refuse(why, "a damaged qcow2 image");
     return TRUE;
+}
+
+/* Only names of features stand between the header and the end of its extensions. */
+static gboolean extensions_are_plain(int fd, guint64 at, guint64 end)
+{
+    guint8 e[8];
+    for (; at + sizeof e <= end; at += sizeof e + ((guint64) get32(e + 4) + 7) / 8 * 8) {
+        if (pread(fd, e, sizeof e, (off_t) at) != sizeof e)
+            return FALSE;
+        if (get32(e) == EXTENSION_END)
+            return TRUE;
+        if (get32(e) != EXTENSION_NAMES)
+            return FALSE;
+    }
+    return FALSE;
+}
+
+gboolean qcow2_is_plain(int fd, gint64 length, gint64 virtual_size)
+{
+    struct qcow2_info info;
+    const char *why;
+    guint8 h[HEADER_V3];
+    if (!qcow2_read(fd, &info, &why) || info.virtual_size != virtual_size || *info.backing != '\0' ||
+        pread(fd, h, sizeof h, 0) != sizeof h || get32(h + 4) != 3)
+        return FALSE;
+    guint32 bits = get32(h + 20), header = get32(h + 100);
+    gboolean has_features = get64(h + 72) != 0 || get64(h + 80) != 0 || get64(h + 88) != 0;
+    if (get64(h + 8) != 0 || has_features || get32(h + 96) != 4 || bits < PLAIN_BITS || bits > MAX_BITS)
+        return FALSE;
+    if (length % ((gint64) 1 << bits) != 0 || header < HEADER_V3 || header % 8 != 0)
+        return FALSE;
+    return extensions_are_plain(fd, header, (guint64) 1 << bits);
 }

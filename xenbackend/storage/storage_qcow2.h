@@ -17,4 +17,9 @@ struct qcow2_info {
  * says which. */
 gboolean qcow2_read(int fd, struct qcow2_info *info, const char **why);
 
+/* TRUE when the image behind fd, of length bytes, is of the plain kind that we make ourselves, for a disk of that size:
+ * version 3, whole, no other file named in it, no features, bitmaps or snapshots, clusters of 64 KiB or more. Of its
+ * tables it says nothing. */
+gboolean qcow2_is_plain(int fd, gint64 length, gint64 virtual_size);
+
 #endif
