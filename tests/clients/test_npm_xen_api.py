@@ -2,11 +2,10 @@
 import unittest
 
 from clients import ClientTest, node_modules, run_program
+from harness import free_port
 
 
-class XenApi(ClientTest):
-    conf = {"sim": {"vms": 5, "metrics": "no"}}
-
+class Scripts(ClientTest):
     @classmethod
     def setUpClass(cls):
         cls.modules = node_modules()
@@ -15,6 +14,10 @@ class XenApi(ClientTest):
     def script(self, name, transport, kind="https"):
         run_program(self, "node", name, self.server.url(kind), "root", self.server.users["root"], transport,
                     cwd=self.modules)
+
+
+class XenApi(Scripts):
+    conf = {"sim": {"vms": 5, "metrics": "no"}}
 
     def test_cache_json(self):
         self.script("cache.mjs", "json-rpc")
@@ -42,13 +45,16 @@ class XenApi(ClientTest):
         self.assertNotIn("/xmlrpc", self.server.log())
 
 
-class XenApiCommand(ClientTest):
-    """Its command line, as people use it in a shell."""
+class Backup(Scripts):
+    """With @vates/nbd-client, which Xen Orchestra's backups read disks with."""
+    conf = {"sim": {"vms": 1}, "nbd": {"listen": f"127.0.0.1:{free_port()}"}}
 
-    @classmethod
-    def setUpClass(cls):
-        cls.modules = node_modules()
-        super().setUpClass()
+    def test_full_and_incremental(self):
+        self.script("backup.mjs", "json-rpc")
+
+
+class XenApiCommand(Scripts):
+    """Its command line, as people use it in a shell."""
 
     def test_command(self):
         url = self.server.url().replace("https://", f"https://root:{self.server.users['root']}@")
