@@ -9,8 +9,9 @@ libstorage_a_SOURCES = \
 	xenbackend/storage/storage_bitmap.h xenbackend/storage/storage_cbt.c xenbackend/storage/storage_cbt.h \
 	xenbackend/storage/storage_dir.c xenbackend/storage/storage_dir.h xenbackend/storage/storage_file.c \
 	xenbackend/storage/storage_file.h xenbackend/storage/storage_file_stage.c \
-	xenbackend/storage/storage_file_vdi.c xenbackend/storage/storage_iso.c xenbackend/storage/storage_lvm.c \
-	xenbackend/storage/storage_lvm.h xenbackend/storage/storage_lvm_vdi.c xenbackend/storage/storage_mount.c \
+	xenbackend/storage/storage_file_vdi.c xenbackend/storage/storage_iso.c xenbackend/storage/storage_live.c \
+	xenbackend/storage/storage_lvm.c xenbackend/storage/storage_lvm.h \
+	xenbackend/storage/storage_lvm_vdi.c xenbackend/storage/storage_mount.c \
 	xenbackend/storage/storage_mount.h xenbackend/storage/storage_nfs.c xenbackend/storage/storage_open.c \
 	xenbackend/storage/storage_plugin.c xenbackend/storage/storage_plugin.h \
 	xenbackend/storage/storage_private.h xenbackend/storage/storage_qcow2.c \
@@ -37,8 +38,8 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen/xen_domain.c xenbackend/xen/xen_dump.c xenbackend/xen/xen_filter.c \
 	xenbackend/xen/xen_guest.c xenbackend/xen/xen_host.c xenbackend/xen/xen_image.c \
 	xenbackend/xen/xen_machine.c xenbackend/xen/xen_main.c xenbackend/xen/xen_metrics.c \
-	xenbackend/xen/xen_model.c xenbackend/xen/xen_net.c xenbackend/xen/xen_op.c xenbackend/xen/xen_recover.c \
-	xenbackend/xen/xen_start.c xenbackend/xen/xen_stop.c xenbackend/xen/xen_store.c \
+	xenbackend/xen/xen_model.c xenbackend/xen/xen_net.c xenbackend/xen/xen_op.c xenbackend/xen/xen_qmp.c \
+	xenbackend/xen/xen_recover.c xenbackend/xen/xen_start.c xenbackend/xen/xen_stop.c xenbackend/xen/xen_store.c \
 	xenbackend/xen/xen_suspend.c xenbackend/xen/xen_tune.c xenbackend/xen/xen_usage.c \
 	xenbackend/xen/xen_watch.c
 xenapid_xen_CFLAGS = $(AM_CFLAGS) $(XEN_CFLAGS)

@@ -229,6 +229,67 @@ static void test_clones_of_template(struct fixture *x, gconstpointer quota G_GNU
     g_assert_cmpstr(clone_vdi(x, x->b, x->c).parent, ==, "");
 }
 
+/* A snapshot of what a freeze made, as it is taken of an image that a domain writes to. */
+static void snapshot_of(struct fixture *x, const char *vdi, const char *new, const char *base)
+{
+    struct fault f = FAULT_INIT;
+    struct storage_vdi v = {0};
+    struct storage_job job = {.base = base};
+    assert_ok(D->vdi_snapshot(x->sr, vdi, new, &job, &v, &f));
+    g_assert_cmpstr(v.parent, ==, base);
+    storage_vdi_clear(&v);
+}
+
+static void test_freeze(struct fixture *x, gconstpointer quota G_GNUC_UNUSED)
+{
+    struct fault f = FAULT_INIT;
+    char first[37], second[37];
+    struct stat open, now;
+    make(x, x->a, 16 * MIB, "qcow2");
+    g_assert_true(io(x, x->a, "write -P 1 0 1M"));
+    g_autofree char *path = file_of(x, x->a, ".qcow2");
+    g_assert_cmpint(stat(path, &open), ==, 0);
+    assert_ok(D->vdi_freeze(x->sr, x->a, first, &f));
+    /* Who has it open has the base, and may write to it a little longer: it is seen in all that comes of it. */
+    g_autofree char *base = file_of(x, first, ".base.qcow2");
+    g_assert_true(stat(base, &now) == 0 && now.st_ino == open.st_ino);
+    g_assert_true(stat(path, &now) == 0 && now.st_ino != open.st_ino);
+    const char *const late[] = {"qemu-io", "-f", "qcow2", "-c", "write -P 2 1M 1M", base, NULL};
+    g_chmod(base, 0600);
+    assert_ok(run_tool(late, NULL, NULL, &f));
+    g_assert_true(io(x, x->a, "read -P 2 1M 1M"));
+    snapshot_of(x, x->a, x->b, first);
+    g_assert_true(io(x, x->a, "write -P 3 0 1M"));
+    /* An image that says it is empty is frozen all the same: its writer may hold back what it has. */
+    assert_ok(D->vdi_freeze(x->sr, x->a, second, &f));
+    assert_ok(D->vdi_freeze(x->sr, x->a, second, &f));
+    snapshot_of(x, x->a, x->c, second);
+    g_assert_true(io(x, x->b, "read -P 1 0 1M") && io(x, x->b, "read -P 2 1M 1M"));
+    g_assert_true(io(x, x->c, "read -P 3 0 1M") && io(x, x->c, "read -P 2 1M 1M"));
+    g_assert_cmpuint(count_files(x, ".base.qcow2"), ==, 3);
+    g_assert_cmpuint(count_vdis(x), ==, 3);
+    assert_ok(D->vdi_destroy(x->sr, x->b, &f));
+    assert_ok(D->vdi_destroy(x->sr, x->c, &f));
+    g_assert_true(io(x, x->a, "read -P 3 0 1M"));
+    assert_ok(D->vdi_destroy(x->sr, x->a, &f));
+    g_assert_cmpuint(count_files(x, ".qcow2"), ==, 0);
+}
+
+static void test_freeze_refused(struct fixture *x, gconstpointer quota G_GNUC_UNUSED)
+{
+    struct fault f = FAULT_INIT;
+    struct storage_vdi v = {0};
+    char base[37];
+    make(x, x->a, MIB, "raw");
+    g_assert_false(D->vdi_freeze(x->sr, x->a, base, &f));
+    assert_fault(&f, "VDI_IN_USE");
+    make(x, x->b, MIB, "qcow2");
+    struct storage_job job = {.base = x->c};
+    g_assert_false(D->vdi_snapshot(x->sr, x->b, x->c, &job, &v, &f));
+    assert_fault(&f, "VDI_MISSING");
+    g_assert_cmpuint(count_vdis(x), ==, 2);
+}
+
 static void test_raw_clone(struct fixture *x, gconstpointer quota G_GNUC_UNUSED)
 {
     make(x, x->a, 64 * MIB, "raw");
@@ -569,6 +630,8 @@ int main(int argc, char **argv)
     ADD("chain", NULL, test_chain);
     ADD("clones-of-template", NULL, test_clones_of_template);
     ADD("raw-clone", NULL, test_raw_clone);
+    ADD("freeze", NULL, test_freeze);
+    ADD("freeze-refused", NULL, test_freeze_refused);
     ADD("copy", NULL, test_copy);
     ADD("resize", NULL, test_resize);
     ADD("quota", "20971520", test_quota);

@@ -1,5 +1,5 @@
 """The life of a VM with its data on real Xen: template, snapshot, revert, clone, suspend and resume, export and import;
-part of test_xen.py. A subclass of Life with another SR puts the same on another driver."""
+part of test_xen.py. A subclass of Story with another SR puts the same on another driver."""
 import http.client
 import urllib.parse
 import uuid
@@ -12,7 +12,7 @@ FAR = 11 * MIB  # the data is at the beginning and there
 
 
 class Storage:
-    """What all of these have in common; not to be run by itself."""
+    """A VM with disks on an SR of its own."""
 
     kind = None  # of the images
     driver = "file"
@@ -93,7 +93,9 @@ class Storage:
         finally:
             c.close()
 
-    # ---- the tests ----
+
+class Story(Storage):
+    """Not to be run by itself."""
 
     def test_snapshot_revert_clone(self):
         vm = self.from_template()
@@ -150,9 +152,9 @@ class Storage:
         self.assertEqual("", dom0("pgrep -a qemu-nbd; losetup -a"))
 
 
-class LifeOnQcow2(Storage, Case):
+class LifeOnQcow2(Story, Case):
     kind = "qcow2"
 
 
-class LifeOnRaw(Storage, Case):
+class LifeOnRaw(Story, Case):
     kind = "raw"

@@ -203,7 +203,8 @@ static void choose_uuid(char chosen[UUID_SIZE], const char *given)
         uuid_generate_text(chosen);
 }
 
-struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *new_uuid, gboolean snapshot)
+struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *new_uuid, gboolean snapshot,
+                            const char *base)
 {
     char uuid[UUID_SIZE];
     struct value_builder b;
@@ -221,6 +222,8 @@ struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *new
     value_builder_put_string(&b, "new", uuid);
     if (writer)
         value_builder_put_string(&b, "writer", writer);
+    if (base)
+        value_builder_put_string(&b, "base", base);
     return image_make(c, snapshot ? "vdi.snapshot" : "vdi.clone", value_builder_end(&b), sr, uuid, vdi_record_twin,
                       &twin);
 }
@@ -247,12 +250,12 @@ struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *new_
 
 struct value *vdi_clone(struct call *c)
 {
-    return vdi_clone_now(c, call_str(c, 0), NULL, FALSE);
+    return vdi_clone_now(c, call_str(c, 0), NULL, FALSE, NULL);
 }
 
 struct value *vdi_snapshot(struct call *c)
 {
-    return vdi_clone_now(c, call_str(c, 0), NULL, TRUE);
+    return vdi_clone_now(c, call_str(c, 0), NULL, TRUE, NULL);
 }
 
 /* The image that is written to takes part in the operation, under the same task. FALSE with c's fault set. */

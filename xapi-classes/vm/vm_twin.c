@@ -64,11 +64,22 @@ static GPtrArray *plan_copies(struct call *c, const struct record *vm, enum twin
     return g_steal_pointer(&plans);
 }
 
-static struct value *carry_out(struct call *c, const struct plan *p, enum twin_kind kind, const char *sr)
+/* What each snapshot is to be of; an empty map where nobody writes. NULL with c's fault set. */
+static struct value *freeze(struct call *c, const struct record *vm, GPtrArray *plans, enum twin_kind kind)
+{
+    g_autoptr(GPtrArray) vdis = g_ptr_array_new();
+    for (guint i = 0; kind == TWIN_SNAPSHOT && i < plans->len; i++)
+        g_ptr_array_add(vdis, ((struct plan *) g_ptr_array_index(plans, i))->vdi);
+    return vdis_freeze(c, record_str(vm, F_VM_uuid), vdis);
+}
+
+static struct value *carry_out(struct call *c, const struct plan *p, enum twin_kind kind, const char *sr,
+                               const struct value *bases)
 {
     if (kind == TWIN_COPY)
         return vdi_copy_now(c, p->vdi->ref, p->uuid, target_sr(p, kind, sr));
-    return vdi_clone_now(c, p->vdi->ref, p->uuid, kind == TWIN_SNAPSHOT);
+    return vdi_clone_now(c, p->vdi->ref, p->uuid, kind == TWIN_SNAPSHOT,
+                         value_get_str(bases, record_str(p->vdi, F_VDI_uuid), NULL));
 }
 
 static void unref_value(void *v)
@@ -82,10 +93,13 @@ GPtrArray *twin_copy_disks(struct call *c, const struct record *vm, enum twin_ki
     g_autoptr(GPtrArray) plans = plan_copies(c, vm, kind, sr, ignore, drafts);
     if (plans == NULL || !drafts_begin(drafts, &c->fault))
         return NULL;
+    g_autoptr(value) bases = freeze(c, vm, plans, kind);
+    if (bases == NULL)
+        return NULL;
     g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(unref_value);
     for (guint i = 0; i < plans->len; i++) {
         const struct plan *p = g_ptr_array_index(plans, i);
-        struct value *copy = p->vdi != NULL ? carry_out(c, p, kind, sr) : NULL;
+        struct value *copy = p->vdi != NULL ? carry_out(c, p, kind, sr, bases) : NULL;
         if (p->vdi != NULL && copy == NULL)
             return NULL;
         g_ptr_array_add(disks, copy);
@@ -105,7 +119,7 @@ struct value *twin_copy_memory(struct call *c, const char *vdi, struct drafts *d
     if (p->vdi == NULL)
         call_fail(c, "HANDLE_INVALID", "VDI", vdi, NULL);
     else if (drafts_begin(drafts, &c->fault))
-        copy = carry_out(c, p, TWIN_CLONE, NULL_REF);
+        copy = carry_out(c, p, TWIN_CLONE, NULL_REF, NULL);
     plan_free(p);
     return copy;
 }

@@ -542,19 +542,36 @@ static gboolean nobody_writes(struct helper_request *req, const struct storage_s
     return fault_set(f, "VDI_IN_USE", vdi, req->method + strlen("vdi."), NULL);
 }
 
-/* vdi.clone and vdi.snapshot differ only in what the driver does. */
+/* What a snapshot is of: what vdi.freeze answered, or what it does now for an image that is written to. */
+static gboolean choose_base(struct helper_request *req, struct storage_sr *s, const char *vdi,
+                            char base[STORAGE_UUID_LEN + 1], struct fault *f)
+{
+    const char *writer = value_get_str(req->params, "writer", "");
+    if (value_get(req->params, "base") != NULL) {
+        const char *given = storage_uuid_param(req, "base", f);
+        g_strlcpy(base, given != NULL ? given : "", STORAGE_UUID_LEN + 1);
+        return given != NULL;
+    }
+    if (storage_switch_over == NULL || *writer == '\0')
+        return nobody_writes(req, s, vdi, f);
+    return storage_freeze(s, vdi, writer, base, f);
+}
+
+/* vdi.clone and vdi.snapshot differ in what the driver does, and in whether anybody may write meanwhile. */
 static struct value *derive(struct helper_request *req, gboolean snapshot, struct fault *f)
 {
     const char *vdi = storage_uuid_param(req, "vdi", f);
     const char *new = storage_uuid_param(req, "new", f);
     g_autoptr(storage_sr) s = vdi != NULL && new != NULL ? storage_sr_get(str(req, "sr"), f) : NULL;
-    if (s == NULL || !nobody_writes(req, s, vdi, f))
+    char base[STORAGE_UUID_LEN + 1] = "";
+    if (s == NULL || !(snapshot ? choose_base(req, s, vdi, base, f) : nobody_writes(req, s, vdi, f)))
         return NULL;
     const struct storage_driver *d = s->driver;
     gboolean (*fn)(void *, const char *, const char *, const struct storage_job *, struct storage_vdi *,
                    struct fault *) = snapshot ? d->vdi_snapshot : d->vdi_clone;
     struct storage_job job = job_of(req);
     struct storage_vdi out = {0};
+    job.base = *base != '\0' ? base : NULL;
     gboolean done = fn != NULL ? fn(s->sr, vdi, new, &job, &out, f) : storage_unsupported(s->uuid, f);
     gboolean logged = done && snapshot && cbt_snapshot(s, vdi, new, &job);
     g_autoptr(value) answer = storage_vdi_done(s, done, &out);
@@ -681,6 +698,7 @@ const struct helper_method storage_methods[] = {
     {"vdi.create", vdi_create},
     {"vdi.destroy", vdi_destroy},
     {"vdi.clone", vdi_clone},
+    {"vdi.freeze", storage_vdi_freeze},
     {"vdi.snapshot", vdi_snapshot},
     {"vdi.copy", vdi_copy},
     {"vdi.resize", vdi_resize},

@@ -17,6 +17,7 @@ struct storage_job {
     gint *cancel; /* becomes nonzero when the caller gave up; the operation ends with TASK_CANCELLED */
     void (*progress)(double fraction, void *data);
     void *data;
+    const char *base; /* a snapshot is of what vdi_freeze answered; NULL: of the image as it is */
 };
 
 struct storage_vdi {
@@ -73,6 +74,10 @@ struct storage_driver {
                           struct storage_vdi *out, struct fault *f);
     gboolean (*vdi_snapshot)(void *sr, const char *vdi, const char *new, const struct storage_job *job,
                              struct storage_vdi *out, struct fault *f);
+    /* Of a qcow2 image that a domain has open for writing: what it holds becomes a base, an empty difference to it takes
+     * its name. Whoever has it open writes to the base until storage_switch_over; both is the same to those who open it
+     * later. base is filled for a snapshot. NULL: cannot be done. */
+    gboolean (*vdi_freeze)(void *sr, const char *vdi, char base[STORAGE_UUID_LEN + 1], struct fault *f);
     /* Makes new, a whole image of its own, in sr from the file path of the given format; into: new exists, is replaced
      * by the copy and keeps its type and at least its size. */
     gboolean (*vdi_copy)(void *sr, const char *new, gboolean into, const char *path, const char *format,
@@ -106,6 +111,12 @@ extern const struct helper_method storage_methods[];
 /* Whether an image may be snapshotted while a domain has it attached for writing ("writer" in the params of
  * vdi.snapshot). No, unless the backend says at its start that no process of its own holds images open. */
 extern gboolean storage_writers_keep_still;
+/* Set at its start by a backend whose device model serves the qcow2 images of domains: from its return on the model of
+ * the domain writes to what the paths (NULL-terminated) stand for now, to all from the same moment on; what it had open
+ * until then is whole on the medium. Each was open or is a difference to what was. Those that it has open already, and
+ * a domain that is gone, are no fault. FALSE with f set when it is not known to have happened; it may be asked again.
+ * Blocks. NULL where nobody does that. */
+extern gboolean (*storage_switch_over)(const char *domain, char *const *paths, struct fault *f);
 /* Whether an image may grow (vdi.resize with "writer") or move while a domain has it; drivers' capabilities say so. */
 extern gboolean storage_changes_live;
 

@@ -486,12 +486,28 @@ gboolean cbt_disable(struct storage_sr *s, const char *vdi, struct fault *f G_GN
     return TRUE;
 }
 
-/* The image counts anew from its snapshot on. Whoever wrote between the snapshot and the new bitmap was not counted. */
-static void count_anew(struct log *next, const struct log *old, const struct image_file *image)
+/* Its name is the base's: so the snapshot, which comes later, knows it. Without it all counts as written. */
+void cbt_freeze(struct storage_sr *s, const char *vdi, const char *path, const char *base)
+{
+    struct fault f = FAULT_INIT;
+    if (cbt_is_enabled(s, vdi) && !qemu_bitmap(path, "--add", base, &f)) {
+        g_autofree char *text = fault_text(&f);
+        g_warning("changed blocks of %s are not counted until its next snapshot: %s", vdi, text);
+    }
+    fault_clear(&f);
+}
+
+/* The image counts anew from its snapshot on. Whoever wrote between the snapshot and the new bitmap was not counted.
+ * frozen: it counts already, and somebody has it open. */
+static void count_anew(struct log *next, const struct log *old, const struct image_file *image, const char *frozen)
 {
     struct fault f = FAULT_INIT;
     if (strcmp(image->format, "qcow2") != 0)
         return;
+    if (frozen != NULL) {
+        g_strlcpy(next->h.bitmap, frozen, sizeof next->h.bitmap);
+        return;
+    }
     new_name(next);
     if (!qemu_bitmap(image->path, "--add", next->h.bitmap, &f) || !nothing_written(image->path))
         next->h.flags |= FLAG_ALL;
@@ -516,7 +532,7 @@ static gboolean keep(struct storage_sr *s, const char *vdi, const char *new, con
     /* Of a raw image its copy is read, to which nobody writes. */
     frozen->bits = bits_of(old, raw ? &snapshot : &image, TRUE, snapshot.size, &sums, job);
     next->sums = sums;
-    count_anew(next, old, &image);
+    count_anew(next, old, &image, job != NULL ? job->base : NULL);
     gboolean saved = log_save(s->uuid, new, frozen, &f) && log_save(s->uuid, vdi, next, &f);
     if (!saved) {
         g_autofree char *text = fault_text(&f);

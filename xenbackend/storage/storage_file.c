@@ -313,6 +313,7 @@ const struct storage_driver storage_file_driver = {
     .vdi_destroy = file_vdi_destroy,
     .vdi_clone = file_vdi_clone,
     .vdi_snapshot = file_vdi_clone,
+    .vdi_freeze = file_vdi_freeze,
     .vdi_copy = file_vdi_copy,
     .vdi_resize = file_vdi_resize,
     .vdi_stat = file_vdi_stat,

@@ -17,6 +17,7 @@ gboolean file_vdi_create(void *sr, const char *vdi, gint64 virtual_size, const c
 gboolean file_vdi_destroy(void *sr, const char *vdi, struct fault *f);
 gboolean file_vdi_clone(void *sr, const char *vdi, const char *new, const struct storage_job *job,
                         struct storage_vdi *out, struct fault *f);
+gboolean file_vdi_freeze(void *sr, const char *vdi, char base[STORAGE_UUID_LEN + 1], struct fault *f);
 gboolean file_vdi_copy(void *sr, const char *new, gboolean into, const char *path, const char *format,
                        const struct storage_job *job, struct storage_vdi *out, struct fault *f);
 gboolean file_vdi_resize(void *sr, const char *vdi, gint64 virtual_size, struct storage_vdi *out, struct fault *f);

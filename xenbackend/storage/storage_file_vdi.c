@@ -180,15 +180,42 @@ static gboolean push_down(struct storage_dir *d, const struct image *image, cons
     return dir_sync(d, f);
 }
 
+/* Always with a new base, whatever the image says of itself: whoever writes to it keeps things back. */
+gboolean file_vdi_freeze(void *sr, const char *vdi, char base[STORAGE_UUID_LEN + 1], struct fault *f)
+{
+    struct storage_dir *d = sr;
+    struct image image;
+    char *tmp = dir_tmp(d, vdi);
+    storage_uuid_new(base);
+    g_mutex_lock(&d->lock);
+    gboolean done = dir_vdi(d, vdi, &image, f) && dir_room(d, 0, f);
+    if (done && strcmp(image.type, "raw") == 0)
+        done = fault_set(f, "VDI_IN_USE", vdi, "snapshot", NULL);
+    done = done && push_down(d, &image, tmp, base, f);
+    g_mutex_unlock(&d->lock);
+    dir_tmp_end(d, tmp);
+    return done;
+}
+
+static gboolean base_is_there(struct storage_dir *d, const char *base, struct fault *f)
+{
+    char name[IMAGE_NAME_SIZE];
+    struct image image;
+    name_make(name, base, SUFFIX_BASE);
+    return dir_image(d, name, &image, f);
+}
+
 /* With the lock. An image to which nothing was written since it was last cloned needs no new base: without this each
- * clone of a template would make its chain one longer. */
-static gboolean clone_qcow2(struct storage_dir *d, const struct image *image, char *const tmp[2], const char *new,
-                            struct storage_vdi *out, struct fault *f)
+ * clone of a template would make its chain one longer. frozen (may be NULL) is what a freeze made of it. */
+static gboolean clone_qcow2(struct storage_dir *d, const struct image *image, const char *frozen, char *const tmp[2],
+                            const char *new, struct storage_vdi *out, struct fault *f)
 {
     char base[STORAGE_UUID_LEN + 1];
     g_autoptr(value) sm_config = dir_read_sidecar(d, image->uuid);
-    g_strlcpy(base, image->base, sizeof(base));
-    if (!image->empty) {
+    g_strlcpy(base, frozen != NULL ? frozen : image->base, sizeof(base));
+    if (frozen != NULL && !base_is_there(d, base, f))
+        return FALSE;
+    if (frozen == NULL && !image->empty) {
         storage_uuid_new(base);
         if (!push_down(d, image, tmp[0], base, f))
             return FALSE;
@@ -252,7 +279,7 @@ gboolean file_vdi_clone(void *sr, const char *vdi, const char *new, const struct
     if (done && dir_has_vdi(d, new))
         done = already_there(d, new, f);
     if (done && !raw)
-        done = clone_qcow2(d, &image, tmp, new, out, f);
+        done = clone_qcow2(d, &image, job != NULL ? job->base : NULL, tmp, new, out, f);
     g_mutex_unlock(&d->lock);
     if (done && raw)
         done = clone_raw(d, &image, tmp[1], new, job, out, f);

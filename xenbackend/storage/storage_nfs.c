@@ -230,6 +230,12 @@ static gboolean nfs_vdi_clone(void *sr, const char *vdi, const char *new, const 
     return d != NULL && file_vdi_clone(d, vdi, new, job, out, f);
 }
 
+static gboolean nfs_vdi_freeze(void *sr, const char *vdi, char base[STORAGE_UUID_LEN + 1], struct fault *f)
+{
+    void *d = dir_of(sr, f);
+    return d != NULL && file_vdi_freeze(d, vdi, base, f);
+}
+
 static gboolean nfs_vdi_copy(void *sr, const char *new, gboolean into, const char *path, const char *format,
                              const struct storage_job *job, struct storage_vdi *out, struct fault *f)
 {
@@ -304,6 +310,7 @@ const struct storage_driver storage_nfs_driver = {
     .vdi_destroy = nfs_vdi_destroy,
     .vdi_clone = nfs_vdi_clone,
     .vdi_snapshot = nfs_vdi_clone,
+    .vdi_freeze = nfs_vdi_freeze,
     .vdi_copy = nfs_vdi_copy,
     .vdi_resize = nfs_vdi_resize,
     .vdi_stat = nfs_vdi_stat,

@@ -37,6 +37,14 @@ extern _Thread_local const struct storage_driver *storage_driver_now;
  * when it has none or there is no request. Borrowed. */
 struct value *storage_sm_config(void);
 
+/* ---- storage_live.c ---- */
+
+helper_fn storage_vdi_freeze;
+/* Before a snapshot of an image that the domain writer has open: base is what the snapshot is to be of, "" when the
+ * driver knows how to do without. FALSE with f set: VDI_IN_USE where it cannot be done, or what went wrong. */
+gboolean storage_freeze(struct storage_sr *s, const char *vdi, const char *writer, char base[STORAGE_UUID_LEN + 1],
+                        struct fault *f);
+
 /* ---- storage_open.c ---- */
 
 helper_fn storage_vdi_open, storage_vdi_stage, storage_vdi_publish, storage_vdi_unstage, storage_vdi_adopt;

@@ -215,6 +215,11 @@ void xen_filter_recover(void);
 /* Sees to it that a device model runs for the domain. */
 gboolean xen_model_ensure(struct helper_request *req, const struct xen_domain *d, struct fault *f);
 
+/* ---- xen_qmp.c ---- */
+
+/* The storage_switch_over (storage.h) of this backend. */
+gboolean xen_switch_over(const char *domain, char *const *paths, struct fault *f);
+
 /* ---- xen_image.c: files of suspended domains ---- */
 
 #define XEN_IMAGE_HEAD 512 /* bytes before libxl's stream */

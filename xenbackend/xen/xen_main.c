@@ -84,6 +84,7 @@ static gboolean make_blank(const char *runtime_dir)
 static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
 {
     storage_init(c);
+    storage_switch_over = xen_switch_over;
     xen.state_dir = g_canonicalize_filename(c->state_dir, NULL);
     xen.xc = xc_interface_open(NULL, NULL, 0);
     xen_store_guard();
