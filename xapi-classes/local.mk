@@ -67,6 +67,7 @@ libfront_a_SOURCES += \
 # Storage repositories and disks.
 libfront_a_SOURCES += \
 	xapi-classes/storage/pbd.c xapi-classes/storage/sr.c xapi-classes/storage/storage.c \
+	xapi-classes/storage/storage_coalesce.c \
 	xapi-classes/storage/storage.h xapi-classes/storage/storage_draft.c xapi-classes/storage/storage_driver.c \
 	xapi-classes/storage/storage_image.c xapi-classes/storage/storage_start.c xapi-classes/storage/vdi.c \
 	xapi-classes/storage/vdi.h xapi-classes/storage/vdi_cbt.c xapi-classes/storage/vdi_delta.c \

@@ -80,6 +80,7 @@ void classes_start(void)
     roles_start();
     gboolean up = bring_in_line();
     schedules_start();
+    storage_coalesce_start();
     g_atomic_int_set(&started, 1);
     if (!up && backend_is_up())
         reconcile_soon();

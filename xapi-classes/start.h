@@ -33,6 +33,9 @@ void storage_start(void);
 void storage_backend_up(void);              /* a new backend process has nothing attached */
 void storage_changed(struct value *params); /* sr.changed */
 
+/* storage_coalesce.c: what could not be merged because it was in use is looked at again now and then, from now on. */
+void storage_coalesce_start(void);
+
 /* template.c: those of the pool's built-in templates that are not there yet. */
 void templates_start(void);
 

@@ -7,8 +7,10 @@ libstorage_a_SOURCES = \
 	xenbackend/run.c xenbackend/run.h xenbackend/storage/nbd.c xenbackend/storage/nbd.h \
 	xenbackend/storage/storage.c xenbackend/storage/storage.h xenbackend/storage/storage_bitmap.c \
 	xenbackend/storage/storage_bitmap.h xenbackend/storage/storage_cbt.c xenbackend/storage/storage_cbt.h \
+	xenbackend/storage/storage_coalesce.c \
 	xenbackend/storage/storage_dir.c xenbackend/storage/storage_dir.h xenbackend/storage/storage_file.c \
-	xenbackend/storage/storage_file.h xenbackend/storage/storage_file_stage.c \
+	xenbackend/storage/storage_file.h xenbackend/storage/storage_file_coalesce.c \
+	xenbackend/storage/storage_file_stage.c \
 	xenbackend/storage/storage_file_vdi.c xenbackend/storage/storage_iso.c xenbackend/storage/storage_live.c \
 	xenbackend/storage/storage_lvm.c xenbackend/storage/storage_lvm.h \
 	xenbackend/storage/storage_lvm_vdi.c xenbackend/storage/storage_mount.c \

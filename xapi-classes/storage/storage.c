@@ -222,6 +222,7 @@ static gboolean scan(struct call *c, const char *sr_ref)
     }
     merge(t, sr_ref, answer);
     call_commit(c, t);
+    storage_coalesce_soon(record_str(sr, F_SR_uuid), answer);
     return TRUE;
 }
 

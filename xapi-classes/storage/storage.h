@@ -57,6 +57,11 @@ void drafts_keep(struct drafts *d);
 /* Of an attached SR: those whose work has ended without being able to remove them. Blocks. */
 void drafts_sweep(const char *sr_uuid);
 
+/* Has the images of the SR merged that are not needed by themselves any more (a task "Garbage Collection"), if the
+ * backend's answer (to sr.scan, vdi.destroy; may be NULL) says that there may be some. Does not wait. Not inside a
+ * transaction. */
+void storage_coalesce_soon(const char *sr_uuid, struct value *answer);
+
 /* Brings the VDI records of an attached SR in line with what is there. FALSE with f set. Blocks. */
 gboolean sr_scan_now(struct call *c, const char *sr_ref);
 /* Removes the VDI's record with its unattached VBDs; drives become empty. */

@@ -69,6 +69,7 @@ void image_remove(const char *sr_uuid, const char *uuid)
     struct fault f = FAULT_INIT;
     g_autoptr(value) params = storage_params(sr_uuid, uuid);
     g_autoptr(value) answer = backend_call("vdi.destroy", params, NULL, &f);
+    storage_coalesce_soon(sr_uuid, answer);
     if (answer)
         return;
     g_autofree char *text = fault_text(&f);

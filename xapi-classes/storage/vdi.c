@@ -134,6 +134,7 @@ static gboolean destroy_image(struct call *c, const struct record *sr, const str
         storage_call(c, "vdi.destroy", storage_params(record_str(sr, F_SR_uuid), record_str(vdi, F_VDI_uuid)));
     if (!done && strcmp(c->fault.code, "VDI_MISSING") == 0)
         fault_clear(&c->fault); /* somebody was quicker */
+    storage_coalesce_soon(record_str(sr, F_SR_uuid), done);
     return c->fault.code == NULL;
 }
 

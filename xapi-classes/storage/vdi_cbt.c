@@ -22,6 +22,7 @@ static gboolean ask(struct call *c, const char *method, const struct record *sr,
     if (writer)
         value_builder_put_string(&b, "writer", writer);
     g_autoptr(value) answer = storage_call(c, method, value_builder_end(&b));
+    storage_coalesce_soon(record_str(sr, F_SR_uuid), answer);
     return answer != NULL;
 }
 

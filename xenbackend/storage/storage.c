@@ -178,8 +178,7 @@ struct value *storage_sm_config(void)
 
 /* ---- results ---- */
 
-/* recorded: the API knows the sizes from the driver itself. */
-static struct value *vdi_value(const struct storage_vdi *v, gboolean recorded)
+struct value *storage_vdi_value(const struct storage_vdi *v, gboolean recorded)
 {
     struct value_builder b;
     value_builder_map(&b, NULL, 8);
@@ -203,8 +202,7 @@ static void put_space(struct value_builder *b, const struct storage_space *space
     value_builder_put(b, "virtual_allocation", value_int(NULL, space->virtual_allocation));
 }
 
-/* Tells the front how full the SR is after it was changed. */
-static void tell_space(struct storage_sr *s)
+void storage_tell_space(struct storage_sr *s)
 {
     struct storage_space space;
     struct fault f = FAULT_INIT;
@@ -223,8 +221,8 @@ struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct stora
 {
     struct value *answer = NULL;
     if (done) {
-        answer = vdi_value(v, s->driver->keeps_records);
-        tell_space(s);
+        answer = storage_vdi_value(v, s->driver->keeps_records);
+        storage_tell_space(s);
     }
     storage_vdi_clear(v);
     return answer;
@@ -409,6 +407,7 @@ static struct value *sr_detach(struct helper_request *req, struct fault *f)
         return value_empty_map();
     }
     s->leaving = TRUE;
+    storage_stop_coalescing(s);
     while (s->users > 0 && !helper_cancelled(req))
         wait_idle();
     gboolean left = s->users == 0;
@@ -443,10 +442,12 @@ static struct value *sr_scan(struct helper_request *req, struct fault *f)
     struct value_builder set, b;
     value_builder_set(&set, NULL, vdis->len);
     for (guint i = 0; i < vdis->len; i++)
-        value_builder_add(&set, vdi_value(vdis->pdata[i], FALSE));
+        value_builder_add(&set, storage_vdi_value(vdis->pdata[i], FALSE));
     value_builder_map(&b, NULL, 4);
     value_builder_put(&b, "vdis", value_builder_end(&set));
     put_space(&b, &space);
+    if (storage_may_coalesce(s))
+        value_builder_put(&b, "coalesce", value_bool(TRUE));
     return value_builder_end(&b);
 }
 
@@ -516,8 +517,8 @@ static struct value *destroy(struct helper_request *req, gboolean keeps_log, str
         return NULL;
     if (!keeps_log)
         cbt_forget(s, vdi);
-    tell_space(s);
-    return value_empty_map();
+    storage_tell_space(s);
+    return storage_may_coalesce(s) ? one_member("coalesce", value_bool(TRUE)) : value_empty_map();
 }
 
 static struct value *vdi_destroy(struct helper_request *req, struct fault *f)
@@ -634,7 +635,7 @@ static struct value *vdi_stat(struct helper_request *req, struct fault *f)
     struct storage_vdi out = {0};
     struct value *answer = NULL;
     if (s != NULL && s->driver->vdi_stat(s->sr, vdi, &out, f))
-        answer = vdi_value(&out, s->driver->keeps_records);
+        answer = storage_vdi_value(&out, s->driver->keeps_records);
     storage_vdi_clear(&out);
     return answer;
 }
@@ -695,6 +696,8 @@ const struct helper_method storage_methods[] = {
     {"sr.scan", sr_scan},
     {"sr.stat", sr_stat},
     {"sr.probe", sr_probe},
+    {"sr.coalesce_look", storage_sr_coalesce_look},
+    {"sr.coalesce", storage_sr_coalesce},
     {"vdi.create", vdi_create},
     {"vdi.destroy", vdi_destroy},
     {"vdi.clone", vdi_clone},

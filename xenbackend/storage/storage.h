@@ -37,6 +37,12 @@ struct storage_space {
     gint64 physical_size, physical_utilisation, virtual_allocation;
 };
 
+/* What the front says of VDIs (sets of uuids) before images are merged. */
+struct storage_coalesce {
+    GHashTable *idle;  /* nobody has it open or is about to */
+    GHashTable *merge; /* of those: it may become one with what it is a difference to */
+};
+
 /* One SR type. Every function answers FALSE (attach: NULL) with *f set when it fails, has then changed nothing, and may
  * be called on any thread; sr is what attach answered and lives until detach, which is only called when no other
  * function runs on it. uuids were checked to be uuids. new names a VDI that must not exist yet. */
@@ -74,9 +80,9 @@ struct storage_driver {
                           struct storage_vdi *out, struct fault *f);
     gboolean (*vdi_snapshot)(void *sr, const char *vdi, const char *new, const struct storage_job *job,
                              struct storage_vdi *out, struct fault *f);
-    /* Of a qcow2 image that a domain has open for writing: what it holds becomes a base, an empty difference to it takes
-     * its name. Whoever has it open writes to the base until storage_switch_over; both is the same to those who open it
-     * later. base is filled for a snapshot. NULL: cannot be done. */
+    /* Of a qcow2 image that a domain has open for writing: what it holds becomes a base, an empty difference to it
+     * takes its name. Whoever has it open writes to the base until storage_switch_over; both is the same to those who
+     * open it later. base is filled for a snapshot. NULL: cannot be done. */
     gboolean (*vdi_freeze)(void *sr, const char *vdi, char base[STORAGE_UUID_LEN + 1], struct fault *f);
     /* Makes new, a whole image of its own, in sr from the file path of the given format; into: new exists, is replaced
      * by the copy and keeps its type and at least its size. */
@@ -95,6 +101,17 @@ struct storage_driver {
                        const char **format, gint64 *size, struct fault *f);
     gboolean (*vdi_publish)(void *sr, void *stage, struct storage_vdi *out, struct fault *f);
     void (*vdi_unstage)(void *sr, void *stage);
+
+    /* Images that are no VDIs (what VDIs are differences to) go where they are not needed any more; all three are NULL
+     * where there are none. may_coalesce answers quickly whether it is worth the while. look adds the uuids (heap) of
+     * those VDIs of which it must be known who uses them; from then on until the end of coalesce it is noted which ones
+     * are used. coalesce takes as long as it takes, keeps nobody waiting, and stops when a VDI is wanted that it is
+     * at (*job->cancel is nonzero then); it appends a struct storage_vdi for each VDI whose image is another one now.
+     * What it cannot do now is left for the next time. One at a time. */
+    gboolean (*may_coalesce)(void *sr);
+    gboolean (*coalesce_look)(void *sr, GPtrArray *vdis, struct fault *f);
+    gboolean (*coalesce)(void *sr, const struct storage_coalesce *who, const struct storage_job *job,
+                         GPtrArray *changed, struct fault *f);
 };
 
 extern const struct storage_driver storage_file_driver; /* images in a directory */

@@ -134,6 +134,8 @@ struct storage_dir *dir_open(const char *path, const char *uuid, struct fault *f
     d->lock_fd = -1;
     d->making = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     d->refs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    d->still = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_cond_init(&d->merged);
     d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->fd < 0) {
         dir_fault(NULL, path, errno, f);
@@ -154,6 +156,8 @@ void dir_close(struct storage_dir *d)
         close(d->fd);
     g_hash_table_unref(d->making);
     g_hash_table_unref(d->refs);
+    g_hash_table_unref(d->still);
+    g_cond_clear(&d->merged);
     g_mutex_clear(&d->lock);
     g_free(d->uuid);
     g_free(d->path);

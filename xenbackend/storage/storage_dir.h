@@ -23,6 +23,11 @@ struct storage_dir {
     GHashTable *refs;    /* uuid of a base -> number of images that are a difference to it */
     gboolean refs_known; /* FALSE: an image could not be read, so no base may be removed */
     gint64 virtual_allocation;
+    /* While images are merged (storage_file_coalesce.c): */
+    GHashTable *still;                  /* uuids of images that were there at the look and are not used since */
+    char merging[STORAGE_UUID_LEN + 1]; /* the VDI that becomes one with its base now; "" when none does */
+    gint *stop;                         /* ends that, once it is nonzero */
+    GCond merged;                       /* merging has become "" */
 };
 
 /* An image as found. */

@@ -321,4 +321,7 @@ const struct storage_driver storage_file_driver = {
     .vdi_stage = file_vdi_stage,
     .vdi_publish = file_vdi_publish,
     .vdi_unstage = file_vdi_unstage,
+    .may_coalesce = file_may_coalesce,
+    .coalesce_look = file_coalesce_look,
+    .coalesce = file_coalesce,
 };

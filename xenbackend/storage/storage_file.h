@@ -29,6 +29,18 @@ void *file_vdi_stage(void *sr, const char *vdi, gint64 virtual_size, const char 
 gboolean file_vdi_publish(void *sr, void *stage, struct storage_vdi *out, struct fault *f);
 void file_vdi_unstage(void *sr, void *stage);
 
+/* ---- merging images (storage_file_coalesce.c) ---- */
+
+gboolean file_may_coalesce(void *sr);
+gboolean file_coalesce_look(void *sr, GPtrArray *vdis, struct fault *f);
+gboolean file_coalesce(void *sr, const struct storage_coalesce *who, const struct storage_job *job, GPtrArray *changed,
+                       struct fault *f);
+/* vdi is about to be used or changed: it is not merged until the next look; if it is just being merged, that has ended.
+ * With the lock, which may be let go meanwhile. */
+void file_leave_alone(struct storage_dir *d, const char *vdi);
+/* SR_BACKEND_FAILURE_109 when image's chain must not become longer. With the lock. */
+gboolean file_chain_has_room(struct storage_dir *d, const struct image *image, struct fault *f);
+
 /* ---- the steps of making an image, for storage_file_stage.c ---- */
 
 gboolean file_check_size(const char *vdi, gint64 *size, struct fault *f);

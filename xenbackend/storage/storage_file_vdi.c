@@ -143,7 +143,8 @@ gboolean file_vdi_destroy(void *sr, const char *vdi, struct fault *f)
     struct image image;
     char sidecar[IMAGE_NAME_SIZE];
     g_mutex_lock(&d->lock);
-    gboolean gone = dir_vdi(d, vdi, &image, f);
+    file_leave_alone(d, vdi);
+    gboolean gone = find_any(d, vdi, &image, f);
     if (gone && unlinkat(d->fd, image.name, 0) < 0)
         gone = dir_fault(d, image.name, errno, f);
     if (gone) {
@@ -166,7 +167,8 @@ static gboolean push_down(struct storage_dir *d, const struct image *image, cons
 {
     char name[IMAGE_NAME_SIZE];
     name_make(name, base, SUFFIX_BASE);
-    if (!make_qcow2(d, tmp, image->virtual_size, base, f) || !dir_sync_file(d, tmp, f))
+    if (!file_chain_has_room(d, image, f) || !make_qcow2(d, tmp, image->virtual_size, base, f) ||
+        !dir_sync_file(d, tmp, f))
         return FALSE;
     if (linkat(d->fd, image->name, d->fd, name, 0) < 0)
         return dir_fault(d, name, errno, f);
@@ -436,6 +438,7 @@ gboolean file_vdi_stat(void *sr, const char *vdi, struct storage_vdi *out, struc
     if (read)
         file_describe(d, &image, out);
     g_mutex_unlock(&d->lock);
+    file_leave_alone(d, vdi);
     return read;
 }
 
@@ -452,3 +455,4 @@ gboolean file_vdi_path(void *sr, const char *vdi, char **path, const char **form
     g_mutex_unlock(&d->lock);
     return read;
 }
+    file_leave_alone(d, vdi);

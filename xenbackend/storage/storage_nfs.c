@@ -281,6 +281,25 @@ static void nfs_vdi_unstage(void *sr, void *stage)
     file_vdi_unstage(s->dir, stage);
 }
 
+static gboolean nfs_may_coalesce(void *sr)
+{
+    struct nfs_sr *s = sr;
+    return file_may_coalesce(s->dir);
+}
+
+static gboolean nfs_coalesce_look(void *sr, GPtrArray *vdis, struct fault *f)
+{
+    void *d = dir_of(sr, f);
+    return d != NULL && file_coalesce_look(d, vdis, f);
+}
+
+static gboolean nfs_coalesce(void *sr, const struct storage_coalesce *who, const struct storage_job *job,
+                             GPtrArray *changed, struct fault *f)
+{
+    void *d = dir_of(sr, f);
+    return d != NULL && file_coalesce(d, who, job, changed, f);
+}
+
 static const char *const capabilities[] = {
     "SR_PROBE",   "SR_SCAN",   "SR_UPDATE",  "VDI_CREATE", "VDI_DELETE",   "VDI_ATTACH",
     "VDI_DETACH", "VDI_CLONE", "VDI_RESIZE", "VDI_COPY",   "VDI_SNAPSHOT", NULL,
@@ -318,4 +337,7 @@ const struct storage_driver storage_nfs_driver = {
     .vdi_stage = nfs_vdi_stage,
     .vdi_publish = nfs_vdi_publish,
     .vdi_unstage = nfs_vdi_unstage,
+    .may_coalesce = nfs_may_coalesce,
+    .coalesce_look = nfs_coalesce_look,
+    .coalesce = nfs_coalesce,
 };

@@ -12,6 +12,8 @@ struct storage_sr {
     void *sr; /* the driver's */
     guint users;
     gboolean leaving;
+    gboolean coalescing; /* storage_coalesce.c */
+    gint stop_coalescing;
 };
 
 /* The attached SR with one more user, which storage_sr_put takes back; NULL with f set: SR_NOT_ATTACHED [sr]. */
@@ -24,6 +26,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(storage_sr, storage_sr_put)
 const char *storage_uuid_param(const struct helper_request *req, const char *key, struct fault *f);
 /* SR_OPERATION_NOT_SUPPORTED; answers FALSE. */
 gboolean storage_unsupported(const char *sr, struct fault *f);
+/* An image as the protocol tells it. recorded: the API knows the sizes from the driver itself. */
+struct value *storage_vdi_value(const struct storage_vdi *v, gboolean recorded);
+/* Tells the front how full the SR is after it was changed. */
+void storage_tell_space(struct storage_sr *s);
 /* What a handler that made or changed a VDI answers: NULL when it is not done. Takes over what v holds. */
 struct value *storage_vdi_done(struct storage_sr *s, gboolean done, struct storage_vdi *v);
 
@@ -44,6 +50,14 @@ helper_fn storage_vdi_freeze;
  * driver knows how to do without. FALSE with f set: VDI_IN_USE where it cannot be done, or what went wrong. */
 gboolean storage_freeze(struct storage_sr *s, const char *vdi, const char *writer, char base[STORAGE_UUID_LEN + 1],
                         struct fault *f);
+
+/* ---- storage_coalesce.c ---- */
+
+helper_fn storage_sr_coalesce_look, storage_sr_coalesce;
+/* Whether there is something for these two, as far as that is known. */
+gboolean storage_may_coalesce(const struct storage_sr *s);
+/* The one under way, if any, ends soon. sr is a struct storage_sr; any thread. */
+void storage_stop_coalescing(void *sr);
 
 /* ---- storage_open.c ---- */
 
