@@ -144,7 +144,7 @@ gboolean file_vdi_destroy(void *sr, const char *vdi, struct fault *f)
     char sidecar[IMAGE_NAME_SIZE];
     g_mutex_lock(&d->lock);
     file_leave_alone(d, vdi);
-    gboolean gone = find_any(d, vdi, &image, f);
+    gboolean gone = dir_vdi(d, vdi, &image, f);
     if (gone && unlinkat(d->fd, image.name, 0) < 0)
         gone = dir_fault(d, image.name, errno, f);
     if (gone) {
