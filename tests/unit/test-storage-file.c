@@ -456,6 +456,12 @@ static void test_foreign_images(struct fixture *x, gconstpointer quota G_GNUC_UN
     g_test_expect_message("xenapid", G_LOG_LEVEL_WARNING, "*backing file*");
     g_assert_cmpuint(count_vdis(x), ==, 0);
     g_test_assert_expected_messages();
+    assert_ok(D->vdi_destroy(x->sr, x->a, &f));
+    g_assert_true(g_file_set_contents(evil, "no image at all", -1, NULL));
+    assert_ok(D->vdi_destroy(x->sr, x->a, &f));
+    g_assert_false(D->vdi_destroy(x->sr, x->a, &f));
+    assert_fault(&f, "VDI_MISSING");
+    g_assert_true(run_tool(create, NULL, NULL, &f));
     /* A guest may write what it likes to a raw disk: it stays raw. */
     make(x, x->b, 4 * MIB, "raw");
     g_autofree char *raw = file_of(x, x->b, ".raw");

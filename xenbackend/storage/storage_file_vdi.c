@@ -137,6 +137,24 @@ gboolean file_vdi_create(void *sr, const char *vdi, gint64 virtual_size, const c
     return made;
 }
 
+/* A file whose contents are no image any more can be removed, too. What it was a difference to is counted again when
+ * the SR is attached. */
+static gboolean find_any(struct storage_dir *d, const char *vdi, struct image *image, struct fault *f)
+{
+    struct stat st;
+    struct fault why = FAULT_INIT;
+    if (dir_vdi(d, vdi, image, &why))
+        return TRUE;
+    if (fstatat(d->fd, image->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode)) {
+        fault_move(f, &why);
+        return FALSE;
+    }
+    fault_clear(&why);
+    image->base[0] = '\0';
+    image->virtual_size = 0;
+    return TRUE;
+}
+
 gboolean file_vdi_destroy(void *sr, const char *vdi, struct fault *f)
 {
     struct storage_dir *d = sr;
@@ -144,7 +162,7 @@ gboolean file_vdi_destroy(void *sr, const char *vdi, struct fault *f)
     char sidecar[IMAGE_NAME_SIZE];
     g_mutex_lock(&d->lock);
     file_leave_alone(d, vdi);
-    gboolean gone = dir_vdi(d, vdi, &image, f);
+    gboolean gone = find_any(d, vdi, &image, f);
     if (gone && unlinkat(d->fd, image.name, 0) < 0)
         gone = dir_fault(d, image.name, errno, f);
     if (gone) {
@@ -420,6 +438,7 @@ gboolean file_vdi_resize(void *sr, const char *vdi, gint64 virtual_size, struct 
     if (!file_check_size(vdi, &virtual_size, f))
         return FALSE;
     g_mutex_lock(&d->lock);
+    file_leave_alone(d, vdi);
     gboolean done = dir_vdi(d, vdi, &before, f) && grow(d, &before, virtual_size, f) && dir_vdi(d, vdi, &after, f);
     if (done) {
         d->virtual_allocation += after.virtual_size - before.virtual_size;
@@ -438,7 +457,6 @@ gboolean file_vdi_stat(void *sr, const char *vdi, struct storage_vdi *out, struc
     if (read)
         file_describe(d, &image, out);
     g_mutex_unlock(&d->lock);
-    file_leave_alone(d, vdi);
     return read;
 }
 
@@ -447,6 +465,7 @@ gboolean file_vdi_path(void *sr, const char *vdi, char **path, const char **form
     struct storage_dir *d = sr;
     struct image image;
     g_mutex_lock(&d->lock);
+    file_leave_alone(d, vdi);
     gboolean read = dir_vdi(d, vdi, &image, f);
     if (read) {
         *path = dir_file(d, image.name);
@@ -455,4 +474,3 @@ gboolean file_vdi_path(void *sr, const char *vdi, char **path, const char **form
     g_mutex_unlock(&d->lock);
     return read;
 }
-    file_leave_alone(d, vdi);
