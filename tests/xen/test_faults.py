@@ -1,9 +1,11 @@
 """What goes wrong on real Xen: processes that are killed, guests that do not obey, starts that fail half-way, xenstored that
 does not answer; part of test_xen.py."""
 import concurrent.futures
+import os
 import re
 import time
 
+import world
 from case import GUEST, MIB, PATIENCE, Case
 from client import Failure, Session, dom0
 
@@ -31,17 +33,14 @@ END
 chmod +x block
 """
 UNHOLD = "rm -f /run/hold; cd /etc/xen/scripts; [ ! -e block.real ] || mv block.real block"
-# Kills a process when two disks wait and a key has the text that is wanted, or neither comes to be; says which one it was.
+# Kills a process when a key has the text that is wanted, or did not come to have it; says which one it was.
 KILL = """
-rm -f /run/held/*
-touch /run/hold
+: >/job/looking
 n=0
-until set -- /run/held/*; [ -e "$2" ] || [ $((n += 1)) -gt 100 ]; do sleep 0.1; done
-n=0
-until xenstore-read {key} | grep -q '^{word}' || [ $((n += 1)) -gt 2 ]; do sleep 0.1; done
+until xenstore-read {key} 2>/dev/null | grep -q '^{word}' || [ $((n += 1)) -gt 50 ]; do sleep 0.05; done
 pid=$(pidof {program})
 kill -9 $pid
-rm -f /run/hold
+rm -f /run/hold /job/looking
 until new=$(pidof {program}) && [ "$new" != $pid ]; do sleep 0.1; done
 echo $pid
 """
@@ -124,14 +123,21 @@ class Killed(Faults):
         self.guest_up(self.guest)
 
     def begin(self, program, method):
-        """Three operations at once; the process is killed when each of them is in the middle of it, or has ended."""
+        """Three operations at once: the process is killed when two wait for their disks and the third has been begun."""
         key, word = ("xenapid/state", "suspending") if method == "VM.suspend" else ("control/shutdown", "reboot")
         script = KILL.format(key=f"/local/domain/{self.domid(self.guest)}/{key}", word=word, program=program)
+        dom0("rm -f /run/held/*; touch /run/hold", check=True)
+        tasks = {name: self.call(f"Async.{name}", *args) for name, args in
+                 (("VM.start", (self.starting, False, False)), ("VBD.plug", (self.plugged,)))}
+        dom0('n=0; until set -- /run/held/*; [ -e "$2" ]; do sleep 0.1; [ $((n += 1)) -lt 200 ] || exit 1; done', check=True)
         with concurrent.futures.ThreadPoolExecutor() as pool:
             killing = pool.submit(dom0, script, True)
-            tasks = {name: self.call(f"Async.{name}", *args) for name, args in
-                     (("VM.start", (self.starting, False, False)), ("VBD.plug", (self.plugged,)), (method, (self.guest,)))}
-            self.assertRegex(killing.result(), r"^\d+\n$")
+            eventually(lambda: os.path.exists(os.environ["LAB_SHARE"] + "/looking"))
+            tasks[method] = self.call(f"Async.{method}", self.guest)
+            killed = killing.result()
+        if program != "xenapid-xen":
+            self.log_in_again()
+        self.assertRegex(killed, r"^\d+\n$")
         return tasks
 
     def outcome(self, tasks):
@@ -163,8 +169,6 @@ class Killed(Faults):
                                 ("xenapid", "VM.suspend")):
             with self.subTest(killed=program):
                 tasks = self.begin(program, method)
-                if program != "xenapid-xen":
-                    self.log_in_again()
                 back = time.time()
                 eventually(self.true)
                 print(f"{program}: all true after {time.time() - back:.1f} s", flush=True)
@@ -185,7 +189,7 @@ class Killed(Faults):
         self.assertTrue(self.true())
 
 
-class Guests(Faults):
+class Disobedient(Faults):
     def obey_within(self, seconds):
         dom0(f"sed -i '/^\\[tasks\\]$/,$d' /etc/xenapid/xenapid.conf; "
              f"printf '[tasks]\\nclean-shutdown-timeout={seconds}\\n' >>/etc/xenapid/xenapid.conf; systemctl reload xenapid",
@@ -295,6 +299,7 @@ class HalfWay(Faults):
             self.call("VIF.destroy" if failure.code == "VIF" or "vif" in failure.params else "VBD.destroy", device)
         self.call("VM.start", ref, False, False)
         self.assertTrue(self.call("VBD.get_currently_attached", whole))
+        self.call("VM.hard_shutdown", ref)
 
     def test_plug(self):
         ref = self.vm("tiny", 4)
@@ -335,3 +340,28 @@ class Xenstore(Faults):
         eventually(self.true)
         self.call("VM.start", other, False, False)
         eventually(self.true)
+
+
+class XenstoreGone(Case):
+    """It is killed: what it knew is lost, and only a boot of the host helps. The last of all, for it ends the machine."""
+
+    def refused(self, method, *args):
+        with self.assertRaises(Failure) as caught:
+            self.call(method, *args)
+        self.assertEqual("INTERNAL_ERROR", caught.exception.code, caught.exception)
+
+    def test_killed(self):
+        ref, other = self.vm("tiny", 4), self.vm("tiny", 4, name_label="other")
+        self.call("VM.start", ref, False, False)
+        dom0("kill -9 $(pidof oxenstored)")
+        begin = time.time()
+        self.refused("VM.start", other, False, False)
+        self.refused("VM.hard_shutdown", ref)
+        self.refused("VM.pause", ref)
+        self.assertLess(time.time() - begin, 60)
+        self.assertEqual("Running", self.state(ref))  # as far as anybody knows
+        eventually(lambda: "xenstored" in dom0("journalctl -u xenapid -p crit -n 50 --no-pager"))
+        world.WORLD.boot()
+        self.log_in_again()
+        self.until(ref, "Halted")
+        self.call("VM.start", other, False, False)
