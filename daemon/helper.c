@@ -20,6 +20,7 @@
 
 /* A front's wire. Requests hold it, so that an answer never goes to another front than the one that asked. */
 struct link {
+    gint refs;
     guint serial; /* 1 for the first */
     struct wire *wire;
     GHashTable *requests; /* id -> struct work, under the lock */
@@ -54,30 +55,33 @@ static struct {
 static struct link *link_new(int fd)
 {
     static guint serial; /* only the reading thread makes links */
-    struct link *l = g_atomic_rc_box_new0(struct link);
+    struct link *l = g_new0(struct link, 1);
+    l->refs = 1;
     l->serial = ++serial;
     l->wire = wire_new(fd);
     l->requests = g_hash_table_new(g_int64_hash, g_int64_equal);
     return l;
 }
 
-static void link_clear(void *data)
+static struct link *link_ref(struct link *l)
 {
-    struct link *l = data;
-    wire_free(l->wire);
-    g_hash_table_unref(l->requests);
+    g_atomic_int_inc(&l->refs);
+    return l;
 }
 
 static void link_unref(struct link *l)
 {
-    if (l)
-        g_atomic_rc_box_release_full(l, link_clear);
+    if (!l || !g_atomic_int_dec_and_test(&l->refs))
+        return;
+    wire_free(l->wire);
+    g_hash_table_unref(l->requests);
+    g_free(l);
 }
 
 static struct link *link_get(void)
 {
     g_mutex_lock(&helper.lock);
-    struct link *l = helper.link ? g_atomic_rc_box_acquire(helper.link) : NULL;
+    struct link *l = helper.link ? link_ref(helper.link) : NULL;
     g_mutex_unlock(&helper.lock);
     return l;
 }
@@ -189,7 +193,7 @@ static GArray *give_up_works(void)
         struct work *work = key;
         if (work->answered || helper.spared(work->method))
             continue;
-        struct refused one = {g_atomic_rc_box_acquire(work->link), work->req.id};
+        struct refused one = {link_ref(work->link), work->req.id};
         work->answered = TRUE;
         g_array_append_val(all, one);
         cancel(work);
@@ -336,7 +340,7 @@ static void on_request(struct link *l, struct wire_message *m)
     struct work *work = g_new0(struct work, 1);
     work->method = g_steal_pointer(&m->method);
     work->fn = fn;
-    work->link = g_atomic_rc_box_acquire(l);
+    work->link = link_ref(l);
     work->progress = -1;
     g_cond_init(&work->cancelled);
     work->req.id = m->id;

@@ -17,6 +17,7 @@
 
 /* A connection; held by whoever sends on it, so that a send never meets a closed descriptor. */
 struct link {
+    gint refs;
     struct wire *wire;
 };
 
@@ -52,21 +53,24 @@ struct peer {
 
 static struct link *link_new(int fd)
 {
-    struct link *l = g_atomic_rc_box_new0(struct link);
+    struct link *l = g_new0(struct link, 1);
+    l->refs = 1;
     l->wire = wire_new(fd);
     return l;
 }
 
-static void link_clear(void *data)
+static struct link *link_ref(struct link *l)
 {
-    struct link *l = data;
-    wire_free(l->wire);
+    g_atomic_int_inc(&l->refs);
+    return l;
 }
 
 static void link_unref(struct link *l)
 {
-    if (l)
-        g_atomic_rc_box_release_full(l, link_clear);
+    if (!l || !g_atomic_int_dec_and_test(&l->refs))
+        return;
+    wire_free(l->wire);
+    g_free(l);
 }
 
 static void wake_reader(struct peer *p)
@@ -249,7 +253,7 @@ static struct link *take_next(struct peer *p)
     if (p->next_fd >= 0) {
         link = link_new(p->next_fd);
         p->next_fd = -1;
-        p->link = g_atomic_rc_box_acquire(link);
+        p->link = link_ref(link);
     }
     g_mutex_unlock(&p->lock);
     return link;
@@ -387,7 +391,7 @@ static struct link *wait_link(struct peer *p, const struct peer_options *o, gint
     else if (!p->link)
         fail(p, f, "the helper is not there");
     else
-        return g_atomic_rc_box_acquire(p->link);
+        return link_ref(p->link);
     return NULL;
 }
 
@@ -507,7 +511,7 @@ void peer_call_async(struct peer *p, const char *method, struct value *params, i
     call->deadline = timeout < 0 ? -1 : g_get_monotonic_time() + timeout * G_TIME_SPAN_MILLISECOND;
 
     g_mutex_lock(&p->lock);
-    struct link *link = p->link ? g_atomic_rc_box_acquire(p->link) : NULL;
+    struct link *link = p->link ? link_ref(p->link) : NULL;
     call->id = p->next_id++;
     call->link = link;
     gint64 id = call->id;
