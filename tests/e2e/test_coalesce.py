@@ -55,7 +55,7 @@ class Case(Base):
 
     def rest(self):
         """Until no such work is under way."""
-        eventually(lambda: not any(t["name_label"] == "Garbage Collection"
+        eventually(lambda: not any((t["name_label"], t["status"]) == ("Garbage Collection", "pending")
                                    for t in self.call("task.get_all_records").values()), 60)
 
     def scan(self):

@@ -162,8 +162,9 @@ class CrashStorage(unittest.TestCase):
         return found
 
     def check_files(self):
-        eventually(lambda: not self.tools(), 30)
+        eventually(lambda: not self.tools() or self.merging(), 30)
         self.call("SR.scan", self.sr)
+        eventually(lambda: not self.merging(), 60)
         # The backend drops what a front that was killed had begun, once it sees that it is gone.
         eventually(lambda: not any(n.endswith(".tmp") for n in os.listdir(self.location)), 10)
         records = {r["uuid"]: r for r in self.call("VDI.get_all_records").values() if r["SR"] == self.sr}
@@ -184,6 +185,14 @@ class CrashStorage(unittest.TestCase):
                 used.add(os.path.basename(info.get("backing-filename", "")))
         self.assertEqual(bases, used - {""}, "bases that nothing refers to")
         self.assertEqual(os.listdir(os.path.join(self.tmp.name, "tmp")), [])
+
+    @classmethod
+    def merging(cls):
+        return any((t["name_label"], t["status"]) == ("Garbage Collection", "pending") for t in cls.call("task.get_all_records").values())
+
+    def chain(self, vdi):
+        return len(json.loads(subprocess.run(["qemu-img", "info", "-U", "--backing-chain", "--output=json", self.path(vdi)],
+                                             check=True, capture_output=True, text=True).stdout))
 
     # ---- what is done ----
 
@@ -220,6 +229,39 @@ class CrashStorage(unittest.TestCase):
         for vdi in vdis:
             self.assertEqual(self.content(vdi, kind), "A")
         self.assertEqual(self.content(self.sources[kind], kind), "A")
+
+    def coalesce(self):
+        """Of five snapshots between A and B all but the first go."""
+        session, vdi = self.own_session(), self.disk("qcow2")
+        step = SIZE["qcow2"] // 4
+        with open(self.reference("B", "qcow2"), "rb") as f:
+            b = f.read()
+        shots = []
+        for at in range(0, len(b), step):
+            shots.append(self.call("VDI.snapshot", vdi, {}))
+            part = os.path.join(self.tmp.name, "part")
+            with open(part, "wb") as f:
+                f.write(b[at:at + step])
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -q -s {part} {at} {step}", self.path(vdi)], check=True,
+                           capture_output=True)
+        shots.append(self.call("VDI.snapshot", vdi, {}))
+
+        def do():
+            for s in shots[1:]:
+                session.call("VDI.destroy", s)
+            while any((t["name_label"], t["status"]) == ("Garbage Collection", "pending") for t in session.call("task.get_all_records").values()):
+                time.sleep(0.02)
+            return True
+        yield do
+        self.assertEqual((self.content(vdi, "qcow2"), self.content(shots[0], "qcow2")), ("B", "A"))
+        for s in shots[1:]:
+            try:
+                self.call("VDI.destroy", s)
+            except Failure as e:
+                self.assertEqual(e.code, "HANDLE_INVALID")
+        self.check_files()
+        self.assertEqual((self.chain(vdi), self.chain(shots[0])), (2, 2))
+        self.assertEqual((self.content(vdi, "qcow2"), self.content(shots[0], "qcow2")), ("B", "A"))
 
     def one_vm(self, method, *args, kills_guest=False):
         """VM.snapshot and its like: a VM beside it, with its disks, or nothing."""
@@ -267,7 +309,7 @@ class CrashStorage(unittest.TestCase):
             self.assertEqual(self.new(), (set(), set()))
 
     def works(self):
-        found = {"VM.revert": self.revert, "VM.suspend": self.suspend, "import of an XVA": self.xva_import,
+        found = {"coalescing": self.coalesce, "VM.revert": self.revert, "VM.suspend": self.suspend, "import of an XVA": self.xva_import,
                  "VM.snapshot": lambda: self.one_vm("VM.snapshot", "s", []),
                  "VM.clone": lambda: self.one_vm("VM.clone", "c"), "VM.copy": lambda: self.one_vm("VM.copy", "c", self.sr),
                  "VM.checkpoint": lambda: self.one_vm("VM.checkpoint", "c")}
@@ -285,12 +327,18 @@ class CrashStorage(unittest.TestCase):
     @classmethod
     def settle(cls):
         """Until the daemon, or the next one, is there with its storage and nothing is under way."""
+        scanned = []
+
         def is_there():
             try:
                 cls.s = cls.server.login()
                 pbds = cls.call("SR.get_PBDs", cls.sr)
-                return (all(cls.call("PBD.get_currently_attached", p) for p in pbds) and cls.call("SR.scan", cls.sr) is not None
-                        and not any(t["status"] == "pending" for t in cls.call("task.get_all_records").values()))
+                if not all(cls.call("PBD.get_currently_attached", p) for p in pbds):
+                    return False
+                if not scanned:
+                    cls.call("SR.scan", cls.sr)
+                    scanned.append(True)
+                return not any(t["status"] == "pending" for t in cls.call("task.get_all_records").values())
             except (Failure, *CUT):
                 cls.server._connections.clear()
                 return False
