@@ -38,7 +38,7 @@ all_fn role_all;
 /* ---- GETTER, SETTER, ADDER, REMOVER ---- */
 
 handler_fn vm_set_is_a_template;
-handler_fn vbd_set_userdevice;
+handler_fn vbd_set_userdevice, vbd_set_qos, vbd_add_to_qos, vbd_remove_from_qos;
 handler_fn network_set_MTU;
 handler_fn cpu_pool_set_name_label, cpu_pool_set_ncpu, cpu_pool_add_proposed_CPUs, cpu_pool_remove_proposed_CPUs;
 

@@ -51,7 +51,7 @@ libfront_a_SOURCES += \
 	xapi-classes/vm/console.c xapi-classes/vm/crashdump.c xapi-classes/vm/crashdump.h \
 	xapi-classes/vm/operation.c xapi-classes/vm/operation.h xapi-classes/vm/operation_appliance.c \
 	xapi-classes/vm/operation_devices.c xapi-classes/vm/operation_private.h xapi-classes/vm/run_message.c \
-	xapi-classes/vm/run_message.h xapi-classes/vm/template.c xapi-classes/vm/vbd.c xapi-classes/vm/vif.c \
+	xapi-classes/vm/run_message.h xapi-classes/vm/template.c xapi-classes/vm/vbd.c xapi-classes/vm/vbd_qos.c xapi-classes/vm/vif.c \
 	xapi-classes/vm/vm.c xapi-classes/vm/vm.h xapi-classes/vm/vm_appliance.c xapi-classes/vm/vm_ask.c \
 	xapi-classes/vm/vm_autostart.c xapi-classes/vm/vm_checkpoint.c xapi-classes/vm/vm_clone.c \
 	xapi-classes/vm/vm_config.c xapi-classes/vm/vm_create.c xapi-classes/vm/vm_data_source.c \

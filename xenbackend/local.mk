@@ -4,10 +4,11 @@ libfront_a_SOURCES += xenbackend/backend.c xenbackend/backend.h
 # What both backends share: storage drivers, and programs that they run.
 noinst_LIBRARIES += libstorage.a
 libstorage_a_SOURCES = \
-	xenbackend/run.c xenbackend/run.h xenbackend/storage/nbd.c xenbackend/storage/nbd.h \
+	xenbackend/io_priority.c xenbackend/io_priority.h xenbackend/run.c xenbackend/run.h \
+	xenbackend/storage/nbd.c xenbackend/storage/nbd.h \
 	xenbackend/storage/storage.c xenbackend/storage/storage.h xenbackend/storage/storage_bitmap.c \
-	xenbackend/storage/storage_bitmap.h xenbackend/storage/storage_cbt.c xenbackend/storage/storage_cbt.h \
 	xenbackend/storage/storage_coalesce.c \
+	xenbackend/storage/storage_bitmap.h xenbackend/storage/storage_cbt.c xenbackend/storage/storage_cbt.h \
 	xenbackend/storage/storage_dir.c xenbackend/storage/storage_dir.h xenbackend/storage/storage_file.c \
 	xenbackend/storage/storage_file.h xenbackend/storage/storage_file_coalesce.c \
 	xenbackend/storage/storage_file_stage.c \
@@ -38,7 +39,7 @@ xenapid_xen_SOURCES = \
 	xenbackend/xen/xen_config.c xenbackend/xen/xen_console.c xenbackend/xen/xen_cpu.c \
 	xenbackend/xen/xen_cpupool.c xenbackend/xen/xen_device.c xenbackend/xen/xen_disk_usage.c \
 	xenbackend/xen/xen_domain.c xenbackend/xen/xen_dump.c xenbackend/xen/xen_filter.c \
-	xenbackend/xen/xen_guest.c xenbackend/xen/xen_host.c xenbackend/xen/xen_image.c \
+	xenbackend/xen/xen_guest.c xenbackend/xen/xen_host.c xenbackend/xen/xen_image.c xenbackend/xen/xen_ionice.c \
 	xenbackend/xen/xen_machine.c xenbackend/xen/xen_main.c xenbackend/xen/xen_metrics.c \
 	xenbackend/xen/xen_model.c xenbackend/xen/xen_net.c xenbackend/xen/xen_op.c xenbackend/xen/xen_qmp.c \
 	xenbackend/xen/xen_recover.c xenbackend/xen/xen_start.c xenbackend/xen/xen_stop.c xenbackend/xen/xen_store.c \

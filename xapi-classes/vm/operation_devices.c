@@ -248,6 +248,7 @@ gboolean host_check(const struct record *host, const char *op, struct fault *f)
 /* ---- allowed_operations ---- */
 
 static const char *const vbd_names[] = {"attach", "eject", "insert", "plug", "unplug", "unplug_force"};
+static const char *const vbd_qos_names[] = {"ionice"};
 static const char *const vif_names[] = {"attach", "plug", "unplug"};
 /* Only what clients of all ages know. */
 static const char *const vdi_names[] = {"clone",   "copy",   "resize", "snapshot",
@@ -272,6 +273,7 @@ void vbd_derive(struct txn *t, const char *ref)
         if (vbd_check(t, vbd, vbd_names[i], NULL))
             mask |= BIT(i);
     txn_set(t, CLASS_VBD, ref, F_VBD_allowed_operations, SHARED_SET(vbd_names, mask));
+    txn_set(t, CLASS_VBD, ref, F_VBD_qos_supported_algorithms, SHARED_SET(vbd_qos_names, BIT(0)));
     vdi_derive(t, record_str(vbd, F_VBD_VDI));
 }
 

@@ -159,7 +159,7 @@ sim_fn sim_pool_list, sim_pool_create, sim_pool_destroy, sim_pool_add_cpu, sim_p
 
 /* Whether every disk of the list is there. Without the mutex. */
 gboolean sim_check_disks(const char *vm, struct value *vbds, struct fault *f);
-sim_fn sim_vbd_plug, sim_vbd_unplug, sim_vbd_insert, sim_vbd_eject, sim_vif_plug, sim_vif_unplug, sim_vif_update;
+sim_fn sim_vbd_update, sim_vbd_plug, sim_vbd_unplug, sim_vbd_insert, sim_vbd_eject, sim_vif_plug, sim_vif_unplug, sim_vif_update;
 
 /* ---- sim_disk.c ---- */
 
@@ -171,6 +171,8 @@ struct value *sim_disk_images(const struct sim_domain *d);
 struct value *sim_disk_sizes(struct sim_domain *d);
 /* sim.guest's "read" and "write". Lets the mutex go. */
 struct value *sim_disk_io(struct sim_op *op, struct sim_domain *d, struct fault *f);
+/* The I/O priority that running domains ask for of an image. Without the mutex. */
+int sim_disk_priority(const char *vdi);
 sim_fn sim_vbd_mirror, sim_vbd_pivot, sim_vbd_resized;
 
 /* ---- sim_host.c ---- */

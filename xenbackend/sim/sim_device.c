@@ -139,12 +139,23 @@ static struct value *device_answer(struct value *device)
     return value_builder_end(&b);
 }
 
+/* With the mutex, which it lets go: the I/O priority that the disk asks for, or does not any more. */
+static void tell_servers(struct value *vbd)
+{
+    const char *vdi = value_get_str(vbd, "vdi", "");
+    g_mutex_unlock(&sim.lock);
+    if (*vdi != '\0')
+        storage_io_priority_changed(vdi);
+    g_mutex_lock(&sim.lock);
+}
+
 struct value *sim_vbd_plug(struct sim_op *op, struct fault *f)
 {
     g_autoptr(sim_domain) d = sim_find(op, SIM_ALIVE, f);
     struct value *vbd = value_get(op->params, "vbd");
     if (d == NULL || !disk_is_there(d, vbd, f) || !plug(op, d, &d->vbds, vbd, f))
         return NULL;
+    tell_servers(vbd);
     return device_answer(vbd);
 }
 
@@ -154,7 +165,23 @@ struct value *sim_vbd_unplug(struct sim_op *op, struct fault *f)
     struct value *vbd = value_get(op->params, "vbd");
     if (d == NULL || !unplug(op, d, &d->vbds, vbd, "VBD", f))
         return NULL;
+    tell_servers(vbd);
     return device_answer(vbd);
+}
+
+struct value *sim_vbd_update(struct sim_op *op, struct fault *f)
+{
+    g_autoptr(sim_domain) d = sim_find(op, SIM_ALIVE, f);
+    struct value *vbd = value_get(op->params, "vbd");
+    if (d == NULL)
+        return NULL;
+    if (value_get(d->vbds, uuid_of(vbd)) == NULL) {
+        fault_set(f, "DEVICE_NOT_ATTACHED", uuid_of(vbd), NULL);
+        return NULL;
+    }
+    replace(d, &d->vbds, value_map_with(d->vbds, uuid_of(vbd), value_ref(vbd)));
+    tell_servers(vbd);
+    return value_empty_map();
 }
 
 /* The attached drive that params.vbd names, borrowed. */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "xenbackend/io_priority.h"
 #include "xenbackend/run.h"
 #include "xenbackend/storage/storage.h"
 
@@ -90,6 +91,22 @@ struct value *sim_disk_sizes(struct sim_domain *d)
             value_builder_put_string(&b, device, text);
     }
     return value_builder_end(&b);
+}
+
+int sim_disk_priority(const char *vdi)
+{
+    int priority = IO_PRIORITY_NONE;
+    GHashTableIter iter;
+    void *data;
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim.lock);
+    g_hash_table_iter_init(&iter, sim.domains);
+    while (g_hash_table_iter_next(&iter, NULL, &data)) {
+        const struct sim_domain *d = data;
+        for (gsize i = 0; i < value_count(d->vbds); i++)
+            if (strcmp(value_get_str(d->vbds->u.map.m[i].value, "vdi", ""), vdi) == 0)
+                priority = io_priority_first(priority, io_priority_of(d->vbds->u.map.m[i].value));
+    }
+    return priority;
 }
 
 /* ---- reading and writing ---- */

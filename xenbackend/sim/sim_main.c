@@ -44,6 +44,7 @@ static const struct {
     {"domain.vbd_unplug", sim_vbd_unplug},
     {"domain.vbd_insert", sim_vbd_insert},
     {"domain.vbd_eject", sim_vbd_eject},
+    {"domain.vbd_update", sim_vbd_update},
     {"domain.vbd_mirror", sim_vbd_mirror},
     {"domain.vbd_pivot", sim_vbd_pivot},
     {"domain.vbd_resized", sim_vbd_resized},
@@ -233,6 +234,7 @@ static gboolean prepare(const struct conf *c, void *data G_GNUC_UNUSED)
     storage_init(c);
     storage_writers_keep_still = TRUE; /* no process of ours holds images open between two requests */
     storage_changes_live = TRUE;
+    storage_io_priority = sim_disk_priority;
     sim.domains = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) sim_domain_unref);
     g_mutex_lock(&sim.lock);
     gboolean opened = sim_state_open(c->runtime_dir);

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "xenbackend/io_priority.h"
+
 #define START_MS  20000
 #define MAX_WORDS 2048
 #define HIGH_FD   16 /* descriptors for the child are kept above those that they become */
@@ -272,6 +274,14 @@ void nbd_kill(struct nbd *n)
     g_mutex_lock(&n->lock);
     if (n->pid > 0)
         kill(n->pid, SIGKILL);
+    g_mutex_unlock(&n->lock);
+}
+
+void nbd_give_priority(struct nbd *n, int priority)
+{
+    g_mutex_lock(&n->lock);
+    if (n->pid > 0 && !io_priority_give(n->pid, priority))
+        g_info("qemu-nbd does not get an I/O priority: %s", g_strerror(errno));
     g_mutex_unlock(&n->lock);
 }
 

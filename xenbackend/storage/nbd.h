@@ -19,6 +19,8 @@ gboolean nbd_wait(struct nbd *n, int timeout_ms, struct fault *f);
 gboolean nbd_has_ended(struct nbd *n, int timeout_ms);
 /* Ends it at once, whatever it still had to write; nbd_wait tells when it has gone. Any thread. */
 void nbd_kill(struct nbd *n);
+/* Gives all of it an I/O priority (io_priority.h); one that has ended is no fault. Any thread. */
+void nbd_give_priority(struct nbd *n, int priority);
 /* Kills it when it has not ended. NULL is allowed. */
 void nbd_free(struct nbd *n);
 

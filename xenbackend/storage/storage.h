@@ -134,6 +134,11 @@ extern gboolean storage_writers_keep_still;
  * a domain that is gone, are no fault. FALSE with f set when it is not known to have happened; it may be asked again.
  * Blocks. NULL where nobody does that. */
 extern gboolean (*storage_switch_over)(const char *domain, char *const *paths, struct fault *f);
+/* Set at its start by a backend whose domains' disks are served by the servers that storage starts: the I/O priority
+ * (io_priority.h) that a domain asks for of an image; called without storage's locks. NULL: none. */
+extern int (*storage_io_priority)(const char *vdi);
+/* What it answers for that image may be another now. Any thread, without locks that it takes. */
+void storage_io_priority_changed(const char *vdi);
 /* Whether an image may grow (vdi.resize with "writer") or move while a domain has it; drivers' capabilities say so. */
 extern gboolean storage_changes_live;
 

@@ -2,6 +2,7 @@
  * front, which may open no file. */
 #include "config.h"
 #include "xenbackend/storage/nbd.h"
+#include "xenbackend/io_priority.h"
 #include "xenbackend/run.h"
 #include "xenbackend/storage/storage_private.h"
 #include "xenbackend/storage/storage_qcow2.h"
@@ -25,6 +26,7 @@ struct opened {
     char *path; /* of what is written */
     gboolean writable, is_qcow2;
     char id[STORAGE_UUID_LEN + 1];
+    char vdi[STORAGE_UUID_LEN + 1];
     struct storage_sr *sr;
     struct nbd *nbd;
     void *stage; /* the driver's; NULL when it is only read, or when it was published or dropped */
@@ -37,12 +39,15 @@ static struct {
     GMutex lock;
     GCond changed;
     GHashTable *staged; /* id -> struct opened: those with new content */
+    GSList *all;        /* of struct opened, not counted */
 } open_images;
 
 static void opened_unref(struct opened *o)
 {
     g_mutex_lock(&open_images.lock);
     gboolean last = --o->refs == 0;
+    if (last)
+        open_images.all = g_slist_remove(open_images.all, o);
     g_mutex_unlock(&open_images.lock);
     if (!last)
         return;
@@ -87,9 +92,26 @@ static void *attend(void *data)
     return NULL;
 }
 
+/* ---- I/O priorities ---- */
+
+int (*storage_io_priority)(const char *vdi);
+
+void storage_io_priority_changed(const char *vdi)
+{
+    int priority = storage_io_priority != NULL ? storage_io_priority(vdi) : IO_PRIORITY_NONE;
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&open_images.lock);
+    for (GSList *i = open_images.all; i != NULL; i = i->next) {
+        struct opened *o = i->data;
+        if (strcmp(o->vdi, vdi) == 0)
+            nbd_give_priority(o->nbd, priority);
+    }
+}
+
+/* ---- opening ---- */
+
 /* Starts the server and the thread; takes over sr and stage. */
-static struct value *serve(struct helper_request *req, struct storage_sr *sr, void *stage, const char *path,
-                           const char *format, gint64 size, struct fault *f)
+static struct value *serve(struct helper_request *req, struct storage_sr *sr, void *stage, const char *vdi,
+                           const char *path, const char *format, gint64 size, struct fault *f)
 {
     struct opened *o = g_new0(struct opened, 1);
     int fd = -1;
@@ -100,6 +122,7 @@ static struct value *serve(struct helper_request *req, struct storage_sr *sr, vo
     o->path = g_strdup(path);
     o->sr = sr;
     o->stage = stage;
+    g_strlcpy(o->vdi, vdi, sizeof o->vdi);
     storage_uuid_new(o->id);
     o->nbd = nbd_start(path, format, stage != NULL, &fd, f);
     if (o->nbd == NULL) {
@@ -107,6 +130,7 @@ static struct value *serve(struct helper_request *req, struct storage_sr *sr, vo
         return NULL;
     }
     g_mutex_lock(&open_images.lock);
+    open_images.all = g_slist_prepend(open_images.all, o);
     if (open_images.staged == NULL)
         open_images.staged = g_hash_table_new(g_str_hash, g_str_equal);
     if (stage != NULL) {
@@ -121,6 +145,8 @@ static struct value *serve(struct helper_request *req, struct storage_sr *sr, vo
         value_builder_put_string(&b, "stage", o->id);
         value_builder_put(&b, "virtual_size", value_int(NULL, size));
     }
+    if (storage_io_priority != NULL && storage_io_priority(vdi) != IO_PRIORITY_NONE)
+        storage_io_priority_changed(vdi);
     g_thread_unref(g_thread_new("image", attend, o));
     req->answer_fds[req->n_answer_fds++] = fd;
     return value_builder_end(&b);
@@ -134,7 +160,7 @@ struct value *storage_vdi_open(struct helper_request *req, struct fault *f)
     const char *format = NULL;
     if (s == NULL || !s->driver->vdi_path(s->sr, vdi, &path, &format, f))
         return NULL;
-    return serve(req, g_steal_pointer(&s), NULL, path, format, 0, f);
+    return serve(req, g_steal_pointer(&s), NULL, vdi, path, format, 0, f);
 }
 
 struct value *storage_vdi_stage(struct helper_request *req, struct fault *f)
@@ -154,7 +180,7 @@ struct value *storage_vdi_stage(struct helper_request *req, struct fault *f)
     void *stage = s->driver->vdi_stage(s->sr, vdi, size, type, &path, &format, &size, f);
     if (stage == NULL)
         return NULL;
-    return serve(req, g_steal_pointer(&s), stage, path, format, size, f);
+    return serve(req, g_steal_pointer(&s), stage, vdi, path, format, size, f);
 }
 
 /* Takes the image out of the table, with the table's reference; NULL with f set when there is none of that id. */

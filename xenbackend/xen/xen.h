@@ -192,6 +192,18 @@ gboolean xen_device_remove(const struct xen_domain *d, const char *class, const 
                            const char *uuid, struct fault *f);
 helper_fn xen_vbd_plug, xen_vbd_unplug, xen_vbd_insert, xen_vbd_eject, xen_vif_plug, xen_vif_unplug, xen_vif_update;
 
+/* ---- xen_ionice.c: I/O priorities of disks ---- */
+
+/* The text of our key for what the disk asks for; NULL: nothing. The caller frees. */
+char *xen_ionice_note(struct value *vbd);
+/* Sees to it that who serves the disks has them. Now and then, on one thread. */
+void xen_ionice_look(void);
+/* The plugged disk asks for what its description says from now on. */
+void xen_ionice_set(int domid, struct value *vbd);
+/* It was unplugged. */
+void xen_ionice_forget(int domid, const char *vbd);
+helper_fn xen_vbd_update;
+
 /* ---- xen_filter.c: what guests may send and receive ---- */
 
 /* The interface is to be down. */

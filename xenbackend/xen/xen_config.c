@@ -62,12 +62,20 @@ static gboolean is_key(const char *key)
            strstr(key, "//") == NULL && strstr(key, "..") == NULL;
 }
 
+static void add_ionice(GPtrArray *list, struct value *vbd)
+{
+    char *note = xen_ionice_note(vbd);
+    if (note != NULL)
+        add_key(list, g_strdup_printf("xenapid/ionice/%s", value_get_str(vbd, "uuid", "")), note);
+}
+
 static void add_notes(GPtrArray *list, struct value *config)
 {
     struct value *vbds = value_get(config, "vbds"), *vifs = value_get(config, "vifs");
     for (gsize i = 0; i < value_count(vbds); i++) {
         struct value *vbd = value_at(vbds, i);
         add_key(list, g_strdup_printf("xenapid/vbd/%s", value_get_str(vbd, "uuid", "")), xen_disk_note(vbd));
+        add_ionice(list, vbd);
     }
     for (gsize i = 0; i < value_count(vifs); i++) {
         struct value *vif = value_at(vifs, i);

@@ -298,6 +298,8 @@ struct value *xen_vbd_plug(struct helper_request *req, struct fault *f)
     gboolean added = !xen_disk_is_device(vbd, is_hvm(&d)) || add_disk(&op, &d, vbd, FALSE, f);
     if (!added)
         take_back(&d, "vbd", device, uuid_of(vbd));
+    else
+        xen_ionice_set(d.domid, vbd);
     xen_device_end(d.domid, uuid_of(vbd));
     xen_watch_tell(d.domid);
     return added ? device_answer(device) : NULL;
@@ -336,8 +338,10 @@ struct value *xen_vbd_unplug(struct helper_request *req, struct fault *f)
         return NULL;
     xen_device_begin(d.domid, "unplug", "vbd", uuid_of(vbd), device);
     gboolean removed = (empty && !is_hvm(&d)) || remove_disk(&op, &d, device, force, uuid_of(vbd), f);
-    if (removed)
+    if (removed) {
         set_note(d.domid, "vbd", uuid_of(vbd), NULL);
+        xen_ionice_forget(d.domid, uuid_of(vbd));
+    }
     xen_device_end(d.domid, uuid_of(vbd));
     return removed ? device_answer(device) : NULL;
 }

@@ -42,6 +42,7 @@ static const struct helper_method methods[] = {
     {"domain.vbd_unplug", xen_vbd_unplug},
     {"domain.vbd_insert", xen_vbd_insert},
     {"domain.vbd_eject", xen_vbd_eject},
+    {"domain.vbd_update", xen_vbd_update},
     {"domain.vif_plug", xen_vif_plug},
     {"domain.vif_unplug", xen_vif_unplug},
     {"domain.vif_update", xen_vif_update},

@@ -406,6 +406,7 @@ static void *watch_thread(void *data G_GNUC_UNUSED)
         if (g_get_monotonic_time() >= usage_due) {
             check_xenstore();
             xen_usage_tell();
+            xen_ionice_look();
             xen_pools_tell();
             watch.list = TRUE; /* a pause or a move by another toolstack is said by nobody */
             usage_due = g_get_monotonic_time() + USAGE_PERIOD;
