@@ -251,15 +251,13 @@ gboolean dir_image(struct storage_dir *d, const char *name, struct image *image,
     if (!name_split(name, image->uuid, &suffix))
         return bad_image(name, "not the name of an image", f);
     image->type = strcmp(suffix, SUFFIX_RAW) == 0 ? "raw" : "qcow2";
-    int fd = openat(d->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT)
-        return fault_set(f, "VDI_MISSING", d->uuid, image->uuid, NULL);
     struct stat st;
-    gboolean read;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        read = dir_fault(d, name, errno, f);
-    else
-        read = read_image(fd, &st, image, f);
+    gboolean read, raw = strcmp(image->type, "raw") == 0; /* what there is to know of one stands outside */
+    int fd = raw ? -1 : openat(d->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    gboolean found = raw ? fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 : fd >= 0 && fstat(fd, &st) == 0;
+    if (!found && errno == ENOENT)
+        return fault_set(f, "VDI_MISSING", d->uuid, image->uuid, NULL);
+    read = found ? read_image(fd, &st, image, f) : dir_fault(d, name, errno, f);
     if (fd >= 0)
         close(fd);
     return read;
