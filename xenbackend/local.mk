@@ -10,7 +10,8 @@ libstorage_a_SOURCES = \
 	xenbackend/storage/storage_coalesce.c \
 	xenbackend/storage/storage_bitmap.h xenbackend/storage/storage_cbt.c xenbackend/storage/storage_cbt.h \
 	xenbackend/storage/storage_dir.c xenbackend/storage/storage_dir.h xenbackend/storage/storage_file.c \
-	xenbackend/storage/storage_file.h xenbackend/storage/storage_file_coalesce.c \
+	xenbackend/storage/storage_file.h xenbackend/storage/storage_file_chain.c \
+	xenbackend/storage/storage_file_chain.h xenbackend/storage/storage_file_coalesce.c \
 	xenbackend/storage/storage_file_stage.c \
 	xenbackend/storage/storage_file_vdi.c xenbackend/storage/storage_iso.c xenbackend/storage/storage_live.c \
 	xenbackend/storage/storage_lvm.c xenbackend/storage/storage_lvm.h \

@@ -38,7 +38,7 @@ gboolean file_coalesce(void *sr, const struct storage_coalesce *who, const struc
 /* vdi is about to be used or changed: it is not merged until the next look; if it is just being merged, that has ended.
  * With the lock, which may be let go meanwhile. */
 void file_leave_alone(struct storage_dir *d, const char *vdi);
-/* SR_BACKEND_FAILURE_109 when image's chain must not become longer. With the lock. */
+/* SR_BACKEND_FAILURE_109 when image's chain must not become longer (storage_file_chain.c). With the lock. */
 gboolean file_chain_has_room(struct storage_dir *d, const struct image *image, struct fault *f);
 
 /* ---- the steps of making an image, for storage_file_stage.c ---- */

@@ -10,7 +10,7 @@
  * about to be snapshotted (vdi_freeze): so that one is left alone. A base that may be written to by us has the bit for
  * that in its mode, also after a crash: then it is looked through before it is used on. */
 #include "config.h"
-#include "xenbackend/storage/storage_file.h"
+#include "xenbackend/storage/storage_file_chain.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,103 +22,11 @@
 #include "daemon/jsonrpc.h"
 #include "xenbackend/run.h"
 
-#define MOST_IMAGES      30 /* of a chain */
 #define TOOL_LIMIT       60 /* seconds, and one more for each of these bytes that are written */
 #define BYTES_A_SECOND   ((gint64) 1 << 20)
 #define QEMU_WRITER_BYTE 101                  /* of an image: QEMU has a lock on it while it may write to it */
 #define OPENING_US       (1 * G_USEC_PER_SEC) /* who found a name in a header has opened it by then */
 #define STEP_US          50000
-
-/* ---- what there is ---- */
-
-struct chains {
-    GHashTable *bases, *vdis; /* uuid -> struct image; of VDIs those that are a difference */
-    GHashTable *users;        /* uuid of a base -> how many are a difference to it */
-    GHashTable *in_use;       /* uuids of the bases directly below a VDI that somebody may write to */
-};
-
-static void chains_clear(struct chains *c)
-{
-    g_clear_pointer(&c->bases, g_hash_table_unref);
-    g_clear_pointer(&c->vdis, g_hash_table_unref);
-    g_clear_pointer(&c->users, g_hash_table_unref);
-    g_clear_pointer(&c->in_use, g_hash_table_unref);
-}
-typedef struct chains chains;
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(chains, chains_clear)
-
-static guint count(GHashTable *of, const char *uuid)
-{
-    return GPOINTER_TO_UINT(g_hash_table_lookup(of, uuid));
-}
-
-static void take(struct storage_dir *d, struct chains *c, GHashTable *idle, const char *name)
-{
-    char uuid[STORAGE_UUID_LEN + 1];
-    const char *suffix;
-    struct image image;
-    struct fault f = FAULT_INIT;
-    if (!name_split(name, uuid, &suffix) || !g_str_has_suffix(suffix, SUFFIX_QCOW2) || g_str_has_suffix(suffix, ".tmp"))
-        return;
-    gboolean base = strcmp(suffix, SUFFIX_BASE) == 0;
-    if (dir_image(d, name, &image, &f) && (base || *image.base != '\0')) {
-        g_hash_table_replace(base ? c->bases : c->vdis, g_strdup(uuid), g_memdup2(&image, sizeof image));
-        if (*image.base != '\0')
-            g_hash_table_replace(c->users, g_strdup(image.base), GUINT_TO_POINTER(count(c->users, image.base) + 1));
-        if (!base && (idle == NULL || !g_hash_table_contains(idle, uuid)))
-            g_hash_table_add(c->in_use, g_strdup(image.base));
-    }
-    fault_clear(&f);
-}
-
-/* Without the lock: what it finds is looked at again before anything is changed. idle: the VDIs that nobody has, NULL
- * when that is not known yet. */
-static gboolean read_chains(struct storage_dir *d, struct chains *c, GHashTable *idle, struct fault *f)
-{
-    g_autoptr(GPtrArray) names = dir_names(d, f);
-    c->bases = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    c->vdis = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    c->users = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    c->in_use = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    for (guint i = 0; names != NULL && i < names->len; i++)
-        take(d, c, idle, names->pdata[i]);
-    return names != NULL;
-}
-
-/* The base below image, when it could become one with it; else NULL. */
-static const struct image *mate(const struct chains *c, const struct image *image)
-{
-    const struct image *lower = *image->base != '\0' ? g_hash_table_lookup(c->bases, image->base) : NULL;
-    return lower != NULL && count(c->users, lower->uuid) == 1 && image->virtual_size >= lower->virtual_size ? lower
-                                                                                                            : NULL;
-}
-
-static gboolean is_above(const struct chains *c, const struct image *image, const struct image *base)
-{
-    for (guint depth = 0; image != NULL && *image->base != '\0' && depth <= g_hash_table_size(c->bases); depth++) {
-        if (strcmp(image->base, base->uuid) == 0)
-            return TRUE;
-        image = g_hash_table_lookup(c->bases, image->base);
-    }
-    return FALSE;
-}
-
-/* ---- the length of a chain ---- */
-
-gboolean file_chain_has_room(struct storage_dir *d, const struct image *image, struct fault *f)
-{
-    struct image at = *image;
-    int length = 1;
-    while (*at.base != '\0' && length < MOST_IMAGES) {
-        char name[IMAGE_NAME_SIZE];
-        name_make(name, at.base, SUFFIX_BASE);
-        if (!dir_image(d, name, &at, f))
-            return FALSE;
-        length++;
-    }
-    return length < MOST_IMAGES ||
-           fault_set(f, "SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", "", NULL);
-}
 
 /* ---- the look ---- */
 
@@ -158,14 +66,14 @@ gboolean file_coalesce_look(void *sr, GPtrArray *vdis, struct fault *f)
     g_mutex_lock(&d->lock);
     gboolean begun = begin_watch(d, f);
     g_mutex_unlock(&d->lock);
-    if (!begun || !read_chains(d, &c, NULL, f))
+    if (!begun || !chains_read(d, &c, NULL, f))
         return FALSE;
     GHashTableIter iter;
     void *value;
     g_hash_table_iter_init(&iter, c.vdis);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const struct image *vdi = value, *base = g_hash_table_lookup(c.bases, vdi->base);
-        if (base != NULL && (mate(&c, vdi) != NULL || mate(&c, base) != NULL || !base->read_only))
+        if (base != NULL && (chains_mate(&c, vdi) != NULL || chains_mate(&c, base) != NULL || !base->read_only))
             g_ptr_array_add(vdis, g_strdup(vdi->uuid));
     }
     return TRUE;
@@ -219,7 +127,8 @@ static gboolean all_above_are_still(const struct work *w, const struct chains *c
     g_hash_table_iter_init(&iter, c->vdis);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const struct image *vdi = value;
-        if (is_above(c, vdi, base) && (!g_hash_table_contains(w->who->idle, vdi->uuid) || !is_still(w->d, vdi->uuid)))
+        if (chains_is_above(c, vdi, base) &&
+            (!g_hash_table_contains(w->who->idle, vdi->uuid) || !is_still(w->d, vdi->uuid)))
             return FALSE;
     }
     return TRUE;
@@ -233,7 +142,7 @@ static gboolean may_try(const struct work *w, const struct image *image)
 /* A larger one makes the table of the lower image's clusters move: nobody may be about to open it. */
 static gboolean base_fits(const struct work *w, const struct chains *c, const struct image *base)
 {
-    const struct image *lower = mate(c, base);
+    const struct image *lower = chains_mate(c, base);
     return lower != NULL && may_try(w, base) && is_still(w->d, lower->uuid) &&
            !g_hash_table_contains(c->in_use, base->uuid) &&
            (base->virtual_size == lower->virtual_size || all_above_are_still(w, c, base));
@@ -241,7 +150,7 @@ static gboolean base_fits(const struct work *w, const struct chains *c, const st
 
 static gboolean vdi_fits(const struct work *w, const struct chains *c, const struct image *vdi)
 {
-    const struct image *lower = mate(c, vdi);
+    const struct image *lower = chains_mate(c, vdi);
     return lower != NULL && may_try(w, vdi) && is_still(w->d, lower->uuid) &&
            g_hash_table_contains(w->who->merge, vdi->uuid);
 }
@@ -263,7 +172,7 @@ static gboolean choose(const struct work *w, const struct chains *c, struct step
     g_hash_table_iter_init(&iter, c->bases);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const struct image *base = value;
-        if (base->read_only || count(c->users, base->uuid) == 0 || !may_try(w, base) ||
+        if (base->read_only || chains_count(c->users, base->uuid) == 0 || !may_try(w, base) ||
             g_hash_table_contains(c->in_use, base->uuid))
             continue;
         s->lower = *base;
@@ -272,7 +181,7 @@ static gboolean choose(const struct work *w, const struct chains *c, struct step
     g_hash_table_iter_init(&iter, c->bases);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const struct image *base = value;
-        if (!base_fits(w, c, base) || base_fits(w, c, mate(c, base)))
+        if (!base_fits(w, c, base) || base_fits(w, c, chains_mate(c, base)))
             continue;
         step_of(s, c, base, FALSE);
         return TRUE;
@@ -372,7 +281,7 @@ static gboolean is_as_it_was(const struct work *w, const struct step *s, struct 
         return FALSE;
     if (fstatat(d->fd, upper.name, st, AT_SYMLINK_NOFOLLOW) < 0)
         return dir_fault(d, upper.name, errno, f);
-    if (!d->refs_known || strcmp(upper.base, lower.uuid) != 0 || count(d->refs, lower.uuid) != 1 ||
+    if (!d->refs_known || strcmp(upper.base, lower.uuid) != 0 || chains_count(d->refs, lower.uuid) != 1 ||
         upper.virtual_size != s->upper.virtual_size)
         return not_now(&upper, "it has changed", f);
     if (s->is_vdi && !g_hash_table_contains(d->still, upper.uuid))
@@ -496,7 +405,7 @@ static void remove_names(struct work *w)
         struct fault f = FAULT_INIT;
         struct image image;
         const char *name = w->names->pdata[i];
-        if (dir_image(d, name, &image, &f) && count(d->refs, image.uuid) == 0 && unlinkat(d->fd, name, 0) == 0)
+        if (dir_image(d, name, &image, &f) && chains_count(d->refs, image.uuid) == 0 && unlinkat(d->fd, name, 0) == 0)
             file_unref_base(d, image.base);
         fault_clear(&f);
     }
@@ -516,7 +425,7 @@ gboolean file_coalesce(void *sr, const struct storage_coalesce *who, const struc
     while (more && read && !is_stopped(&w)) {
         g_auto(chains) c = {0};
         struct step s;
-        read = read_chains(w.d, &c, who->idle, f);
+        read = chains_read(w.d, &c, who->idle, f);
         more = read && choose(&w, &c, &s);
         if (more)
             do_step(&w, &s, changed);
