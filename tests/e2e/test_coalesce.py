@@ -159,6 +159,21 @@ class Chains(Case):
         self.assertTrue(holds(self.path(vdi), 3, MIB, 8 * MIB))
         self.assertTrue(holds(self.path(vdi), 1, 100 * MIB, 300 * MIB))
 
+    def test_an_SR_that_is_unplugged_meanwhile(self):
+        vdi = self.disk(512 * MIB)
+        write(self.path(vdi), 1, MIB)
+        shot = self.call("VDI.snapshot", vdi, {})
+        write(self.path(vdi), 2, 400 * MIB)
+        before = self.content(vdi)
+        self.call("VDI.destroy", shot)
+        pbd = self.call("SR.get_PBDs", self.sr)[0]
+        self.call("PBD.unplug", pbd)
+        self.call("PBD.plug", pbd)
+        eventually(lambda: self.chain(vdi) == 1, 60)
+        self.rest()
+        self.assertEqual(self.content(vdi), before)
+        self.agree()
+
     def test_who_reads_meanwhile_reads_the_same(self):
         vdi = self.disk(128 * MIB)
         shots = self.history(vdi, 5)

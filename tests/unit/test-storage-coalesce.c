@@ -352,6 +352,42 @@ static void test_threads(struct fixture *x, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpuint(count_files(x, ".base.qcow2"), ==, 0);
 }
 
+static void *merge_once(void *x)
+{
+    coalesce(x, "", "");
+    return NULL;
+}
+
+/* Who has been given the path has the image, also while it is being merged and before anything is written. */
+static void test_wanted(struct fixture *x, gconstpointer data G_GNUC_UNUSED)
+{
+    struct fault f = FAULT_INIT;
+    struct storage_vdi v = {0};
+    struct stat opened, now;
+    g_autofree char *path = NULL, *base = NULL;
+    const char *format;
+    assert_ok(D->vdi_resize(x->sr, x->a, 400 * MIB, &v, &f));
+    storage_vdi_clear(&v);
+    g_assert_true(io(x, x->a, "write -P 1 0 64k"));
+    passing_snapshot(x, x->a);
+    g_assert_true(io(x, x->a, "write -P 2 0 300M"));
+    g_autoptr(GDir) dir = g_dir_open(x->path, 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir)) != NULL;)
+        if (g_str_has_suffix(name, ".base.qcow2"))
+            base = g_build_filename(x->path, name, NULL);
+    GThread *thread = g_thread_new("merge", merge_once, x);
+    while (stat(base, &now) == 0 && (now.st_mode & S_IWUSR) == 0)
+        g_usleep(1000);
+    assert_ok(D->vdi_path(x->sr, x->a, &path, &format, &f));
+    int fd = g_open(path, O_RDWR | O_CLOEXEC, 0);
+    g_thread_join(thread);
+    g_assert_cmpint(fstat(fd, &opened), ==, 0);
+    g_assert_cmpint(stat(path, &now), ==, 0);
+    g_assert_cmpuint(opened.st_ino, ==, now.st_ino);
+    close(fd);
+    g_assert_true(io(x, x->a, "read -P 2 0 300M"));
+}
+
 #define ADD(name, fn) g_test_add("/storage/coalesce/" name, struct fixture, NULL, set_up, fn, tear_down)
 
 int main(int argc, char **argv)
@@ -366,6 +402,7 @@ int main(int argc, char **argv)
     ADD("sizes", test_sizes);
     ADD("leaks", test_leaks);
     ADD("limit", test_limit);
+    ADD("wanted", test_wanted);
     ADD("threads", test_threads);
     return g_test_run();
 }
