@@ -17,32 +17,43 @@ LASTING = re.compile(r"(/tool/xenapid(/building)?|/libxl|/vm|/local/domain/\d+/x
                      r"/libxl/\d+/device(/\w+)?|/local/domain/\d+/(device|backend|error)(/\w+)?(/\w+)?(/\d+)?|"
                      r"/run/xen/domid-history|/var/lib/xenapid/suspend|.*\.db-\w+)$")
 PROCESSES = re.compile(r"\S*(qemu-system\S* .*domid [1-9]|libxl-save-helper|/etc/xen/scripts/|/bin/sh /etc/xen/scripts/)")
-# Disks that are attached while /run/hold is there wait, and leave a file in /run/held.
+# Disks that are attached while /run/hold is there wait, and leave a file in /run/held. They start no process meanwhile.
 HOLD = r"""
 mkdir -p /run/held
+[ -e /run/never ] || mkfifo /run/never
 cd /etc/xen/scripts
 [ -e block.real ] || mv block block.real
 cat >block <<'END'
-#!/bin/sh
+#!/bin/bash
 if [ "$1" = add ] && [ -e /run/hold ]; then
+	exec 3<>/run/never
 	: >/run/held/$$
-	while [ -e /run/hold ]; do sleep 0.1; done
+	while [ -e /run/hold ]; do read -r -t 0.5 -u 3; done
+	exec 3<&-
 fi
 exec /etc/xen/scripts/block.real "$@"
 END
 chmod +x block
 """
-UNHOLD = "rm -f /run/hold; cd /etc/xen/scripts; [ ! -e block.real ] || mv block.real block"
+UNHOLD = "rm -rf /run/hold /run/held /run/never; cd /etc/xen/scripts; [ ! -e block.real ] || mv block.real block"
 # Kills a process when a key has the text that is wanted, or did not come to have it; says which one it was.
 KILL = """
 : >/job/looking
 n=0
-until xenstore-read {key} 2>/dev/null | grep -q '^{word}' || [ $((n += 1)) -gt 50 ]; do sleep 0.05; done
+until xenstore-read {key} 2>/dev/null | grep -q '^{word}' || [ $((n += 1)) -gt 8 ]; do sleep 0.05; done
 pid=$(pidof {program})
 kill -9 $pid
-rm -f /run/hold /job/looking
+rm -f /job/looking
 until new=$(pidof {program}) && [ "$new" != $pid ]; do sleep 0.1; done
 echo $pid
+"""
+# The domains whose guests have begun: numbers and names.
+READY = """
+for id in $(xenstore-list /local/domain); do
+	[ "$id" = 0 ] || case $(xenstore-read /local/domain/$id/xenapid/state 2>/dev/null) in
+	ready | suspending*) xenstore-read /local/domain/$id/name | sed "s/^/$id /" ;;
+	esac
+done
 """
 
 
@@ -100,11 +111,11 @@ class Faults(Case):
                 time.sleep(0.2)
 
     def true(self):
-        """What the records say against what xl says."""
-        running = {r["name_label"]: int(r["domid"]) for r in self.call("VM.get_all_records").values()
+        """What the records say against what there is; what is being built or taken away counts for nothing."""
+        running = {int(r["domid"]): r["name_label"] for r in self.call("VM.get_all_records").values()
                    if r["power_state"] in ("Running", "Paused") and not r["is_control_domain"]}
-        listed = dom0("xl list").splitlines()[2:]
-        return running == {line.split()[0]: int(line.split()[1]) for line in listed}
+        listed = dom0(READY).splitlines()
+        return running == {int(line.split()[0]): line.split()[1] for line in listed}
 
 
 class Killed(Faults):
@@ -169,9 +180,8 @@ class Killed(Faults):
                                 ("xenapid", "VM.suspend")):
             with self.subTest(killed=program):
                 tasks = self.begin(program, method)
-                back = time.time()
-                eventually(self.true)
-                print(f"{program}: all true after {time.time() - back:.1f} s", flush=True)
+                print(f"{program}: all true after {eventually(self.true):.1f} s", flush=True)
+                dom0("rm -f /run/hold", check=True)
                 ends = self.outcome(tasks)
                 self.assertEqual({"failure"}, {ends[name][0] for name in ("VM.start", "VBD.plug")}, ends)
                 for status, error in ends.values():
