@@ -65,6 +65,9 @@ tests_unit_test_operation_LDADD = $(front_libs)
 check_PROGRAMS += tests/unit/test-xva
 tests_unit_test_xva_SOURCES = tests/unit/test-xva.c
 tests_unit_test_xva_LDADD = $(front_libs)
+check_PROGRAMS += tests/unit/test-disk-queue
+tests_unit_test_disk_queue_SOURCES = tests/unit/test-disk-queue.c
+tests_unit_test_disk_queue_LDADD = $(front_libs)
 TESTS += $(check_PROGRAMS)
 
 # The model against the contract, and what test_filter.py uses.
