@@ -15,6 +15,7 @@ from case import MIB, Case  # noqa: E402
 from client import dom0  # noqa: E402
 from test_devices import Screens  # noqa: E402, F401
 from test_guests import Crashes, Power, Signals  # noqa: E402, F401
+from test_ionice import Ionice  # noqa: E402, F401
 from test_live import Live  # noqa: E402, F401
 from test_network import Network  # noqa: E402, F401
 from test_pools import Pools  # noqa: E402, F401
