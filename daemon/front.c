@@ -184,6 +184,7 @@ static void stop(void)
     http_quiesce();
     transfers_quiesce();
     events_stop();
+    storage_coalesce_stop();
     tasks_stop(deadline);
     /* What was acknowledged is on disk. */
     if (!http_stop(MAX(deadline, g_get_monotonic_time() / 1000 + 500)))

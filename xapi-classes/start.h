@@ -35,6 +35,8 @@ void storage_changed(struct value *params); /* sr.changed */
 
 /* storage_coalesce.c: what could not be merged because it was in use is looked at again now and then, from now on. */
 void storage_coalesce_start(void);
+/* The daemon is about to end: work of that kind under way does not keep it from it. */
+void storage_coalesce_stop(void);
 
 /* template.c: those of the pool's built-in templates that are not there yet. */
 void templates_start(void);

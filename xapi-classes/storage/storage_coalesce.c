@@ -17,6 +17,8 @@ static struct {
     GMutex lock;
     GHashTable *running; /* uuids of SRs -> whether it is to be done once more */
     GHashTable *later;   /* uuids of SRs whose disks were in use */
+    GPtrArray *tasks;    /* references of the tasks that are at it */
+    gboolean stopping;
 } work;
 
 static void work_init(void)
@@ -25,6 +27,7 @@ static void work_init(void)
         return;
     work.running = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     work.later = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    work.tasks = g_ptr_array_new_with_free_func(g_free);
 }
 
 /* ---- who uses what ---- */
@@ -139,13 +142,33 @@ static gboolean once_more(const char *uuid, gboolean failed)
     return more;
 }
 
+/* FALSE when the daemon is about to end. */
+static gboolean note(const char *task)
+{
+    g_mutex_lock(&work.lock);
+    gboolean go_on = !work.stopping;
+    g_ptr_array_add(work.tasks, g_strdup(task));
+    g_mutex_unlock(&work.lock);
+    return go_on;
+}
+
+static void forget(const char *task)
+{
+    guint at;
+    g_mutex_lock(&work.lock);
+    if (g_ptr_array_find_with_equal_func(work.tasks, task, g_str_equal, &at))
+        g_ptr_array_remove_index_fast(work.tasks, at);
+    g_mutex_unlock(&work.lock);
+}
+
 static struct value *run(struct call *c, void *data)
 {
-    gboolean more = TRUE;
+    gboolean more = note(call_task_ref(c));
     while (more) {
         coalesce_all(c, data);
         more = once_more(data, c->fault.code != NULL);
     }
+    forget(call_task_ref(c));
     return c->fault.code ? NULL : value_void();
 }
 
@@ -188,4 +211,20 @@ static void look_again(G_GNUC_UNUSED void *data)
 void storage_coalesce_start(void)
 {
     clock_every(LATER_MS, look_again, NULL);
+}
+
+void storage_coalesce_stop(void)
+{
+    g_mutex_lock(&work.lock);
+    work_init();
+    work.stopping = TRUE;
+    g_autoptr(GPtrArray) tasks = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < work.tasks->len; i++)
+        g_ptr_array_add(tasks, g_strdup(work.tasks->pdata[i]));
+    g_mutex_unlock(&work.lock);
+    for (guint i = 0; i < tasks->len; i++) {
+        struct fault f = FAULT_INIT;
+        task_cancel(tasks->pdata[i], &f); /* fails when it has just ended */
+        fault_clear(&f);
+    }
 }
