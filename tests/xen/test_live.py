@@ -33,7 +33,7 @@ class Live(Storage, Case):
 
     def looks(self, vm, shell, vdi):
         """What the guest finds on this disk, plugged as xvdj."""
-        vbd = self.vbd(vm, vdi, userdevice="9", mode="RO")
+        vbd = self.vbd(vm, vdi, userdevice="9")
         self.call("VBD.plug", vbd)
         shell.shell("until [ -s /sys/block/xvdj/size ] && dd if=/dev/xvdj of=/dev/null count=1; do sleep 0.1; done")
         found = self.get(shell, "xvdj")
@@ -93,6 +93,16 @@ class Live(Storage, Case):
         for i, block in ((0, 3), (1, 100)):
             bitmap = base64.b64decode(self.call("VDI.list_changed_blocks", snapshots[i], snapshots[i + 1]))
             self.assertEqual([block], [b for b in range(len(bitmap) * 8) if bitmap[b // 8] & 0x80 >> b % 8])
+        self.call("VM.hard_shutdown", vm)
+
+    def test_read_only(self):
+        """QEMU 7.2 opens a qcow2 image of Xen's for writing, or not at all: better no disk than one that never comes."""
+        vm, shell = self.start()
+        snapshot = self.made("VDI.snapshot", self.disk_of(vm)[0], {})
+        vbd = self.vbd(vm, snapshot, userdevice="9", mode="RO")
+        with self.assertRaises(Failure) as caught:
+            self.call("VBD.plug", vbd)
+        self.assertEqual("VDI_INCOMPATIBLE_TYPE", caught.exception.code)
         self.call("VM.hard_shutdown", vm)
 
     def test_cut_off(self):

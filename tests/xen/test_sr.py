@@ -232,7 +232,7 @@ class Nfs(Storage):
         self.assertEqual(1, dom0("cat /proc/$(pidof xenapid-xen)/mounts").count(" nfs4 "))
 
     def test_nfs_with_a_guest(self):
-        self.life(self.sr("nfs", self.server()), 8 * MIB, False)
+        self.life(self.sr("nfs", self.server()), 8 * MIB, True)
 
     def until_attached(self, sr):
         pbd = self.call("SR.get_PBDs", sr)[0]

@@ -5,7 +5,8 @@ import urllib.parse
 import uuid
 
 from case import MIB, Case
-from client import URL, dom0, no_verify
+from client import URL, Failure, dom0, no_verify
+from test_sr import Nfs
 
 SIZE = 16 * MIB
 FAR = 11 * MIB  # the data is at the beginning and there
@@ -16,6 +17,9 @@ class Storage:
 
     kind = None  # of the images
     driver = "file"
+    live = False  # whether disks can be snapshotted while a guest has them
+    sm_config = {}
+    devices = ""  # loop devices that the medium is on
 
     def medium(self):
         """A device_config for a new SR."""
@@ -25,7 +29,7 @@ class Storage:
         self.before = set(self.call("VM.get_all"))
         self.config = self.medium()
         self.sr = self.call("SR.create", self.host, self.config, "0", "life", "", self.driver, "user", False,
-                            {"type": self.kind})
+                            {"type": self.kind, **self.sm_config})
         self.addCleanup(self.remove_all)
 
     def remove_all(self):
@@ -36,9 +40,9 @@ class Storage:
             self.call("VDI.destroy", vdi)
         for pbd in self.call("SR.get_PBDs", self.sr):
             self.call("PBD.unplug", pbd)
-        self.call("SR.forget", self.sr)
+        self.call("SR.destroy", self.sr)
         if self.driver == "file":
-            dom0(f"rm -rf {self.config['location']}")
+            self.assertEqual("", dom0(f"ls {self.config['location']} 2>/dev/null"))
 
     # ---- the guest ----
 
@@ -109,6 +113,7 @@ class Story(Storage):
         self.assertEqual("first", self.read(shell))
         self.write(shell, "second")
         self.assertEqual("second", self.read(shell))
+        self.snapshot_running(vm, shell)
         self.s.task("VM.revert", snapshot)
         self.assertEqual("Halted", self.state(vm))
         clone = self.made("VM.clone", vm, "clone")
@@ -119,7 +124,23 @@ class Story(Storage):
         self.assertEqual(("here", "there"), (self.read(here), self.read(there)))
         for each in (vm, clone):
             self.call("VM.clean_shutdown", each)
-        self.assertEqual("", dom0("pgrep -a qemu-nbd; losetup -a"))
+        self.nothing_is_left()
+
+    def snapshot_running(self, vm, shell):
+        if not self.live:
+            for method, args in (("VM.snapshot", (vm, "s", [])), ("VDI.snapshot", (self.disk_of(vm)[0], {}))):
+                with self.assertRaises(Failure) as caught:
+                    self.s.task(method, *args)
+                self.assertEqual("VDI_IN_USE", caught.exception.code)
+            return
+        snapshot = self.made("VM.snapshot", vm, "s", [])
+        self.write(shell, "third")
+        self.s.task("VM.revert", snapshot)
+        shell = self.up(vm)
+        self.assertEqual("second", self.read(shell))
+
+    def nothing_is_left(self):
+        self.assertEqual("", dom0(f"pgrep -a qemu-nbd; losetup -a | grep -v '^{self.devices or 'none'}:'"))
 
     def test_suspend_export_import(self):
         vm = self.from_template()
@@ -149,12 +170,39 @@ class Story(Storage):
         shell = self.up(min(new))
         self.assertEqual("exported", self.read(shell))
         self.call("VM.hard_shutdown", min(new))
-        self.assertEqual("", dom0("pgrep -a qemu-nbd; losetup -a"))
+        self.nothing_is_left()
 
 
 class LifeOnQcow2(Story, Case):
     kind = "qcow2"
+    live = True
 
 
 class LifeOnRaw(Story, Case):
     kind = "raw"
+
+
+class LifeOnNfs(Story, Case):
+    kind = "qcow2"
+    driver = "nfs"
+    live = True
+
+    def medium(self):
+        return Nfs.server(self)
+
+
+class LifeOnThick(Story, Case):
+    kind = "raw"
+    driver = "lvm"
+    sm_config = {"allocation": "thick"}
+
+    def medium(self):
+        path = f"/var/tmp/life-{uuid.uuid4()}"
+        self.devices = dom0(f"truncate -s 512M {path}; losetup -f --show {path}").strip()
+        self.addCleanup(dom0, f"losetup -d {self.devices}; rm -f {path}")
+        return {"device": self.devices}
+
+
+class LifeOnThin(LifeOnThick):
+    sm_config = {"allocation": "thin"}
+    live = True

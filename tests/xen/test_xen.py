@@ -20,7 +20,7 @@ from test_live import Live  # noqa: E402, F401
 from test_network import Network  # noqa: E402, F401
 from test_pools import Pools  # noqa: E402, F401
 from test_sr import LogicalVolumes, Nfs  # noqa: E402, F401
-from test_storage import LifeOnQcow2, LifeOnRaw  # noqa: E402, F401
+from test_storage import LifeOnNfs, LifeOnQcow2, LifeOnRaw, LifeOnThick, LifeOnThin  # noqa: E402, F401
 
 world.WORLD = world.Xen()
 

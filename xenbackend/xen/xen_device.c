@@ -65,6 +65,9 @@ static gboolean fill_image(struct value *vbd, libxl_device_disk *disk, struct fa
     if (!storage_vdi_path(value_get_str(vbd, "sr", ""), vdi, &path, &format, f))
         return FALSE;
     gboolean qcow2 = strcmp(format, "qcow2") == 0;
+    /* QEMU 7.2 would open the file read-only and the image in it for writing, fail, and nobody would be told. */
+    if (qcow2 && !disk->readwrite && !disk->is_cdrom)
+        return fault_set(f, "VDI_INCOMPATIBLE_TYPE", vdi, format, NULL);
     disk->pdev_path = strdup(path);
     disk->format = qcow2 ? LIBXL_DISK_FORMAT_QCOW2 : LIBXL_DISK_FORMAT_RAW;
     if (qcow2)

@@ -16,11 +16,9 @@
 #include <unistd.h>
 
 #include "daemon/jsonrpc.h"
-#include "xenbackend/storage/storage.h"
 
-#define TIMEOUT        (30 * G_TIME_SPAN_SECOND)
-#define MAX_ANSWER     ((gsize) 16 << 20)
-#define NODE_NAME_SIZE 32 /* QEMU's limit, with the NUL */
+#define TIMEOUT    (30 * G_TIME_SPAN_SECOND)
+#define MAX_ANSWER ((gsize) 16 << 20)
 
 struct qmp {
     int fd;
@@ -141,8 +139,31 @@ static gboolean has_open(const char *pid, const char *path)
     return found;
 }
 
-/* The model knows an image by the name under which it opened it, and what lies below one that it was switched to is
- * read-only. An HVM guest's drive is there twice, for the guest's own driver and as hardware. */
+/* A node that is switched to gets a name that begins so: 25 characters of the 31 that QEMU lets it have. */
+static char *own_prefix(const char *path)
+{
+    g_autofree char *file = g_path_get_basename(path);
+    g_auto(GStrv) parts = g_strsplit(file, "-", -1);
+    g_autofree char *uuid = g_strjoinv("", parts);
+    return g_strdup_printf("v%.24s-", uuid);
+}
+
+/* The name of the node that the model made for the disk when it was plugged. Heap; NULL when it has none. */
+static char *first_node(int domid, const char *path)
+{
+    g_auto(GStrv) devices = xen_list("/local/domain/0/backend/qdisk/%d", domid);
+    g_autofree char *wanted = g_strconcat("qcow2:", path, NULL);
+    for (guint i = 0; devices[i] != NULL; i++) {
+        g_autofree char *params = xen_read("/local/domain/0/backend/qdisk/%d/%s/params", domid, devices[i]);
+        g_autofree char *dev = xen_read("/local/domain/0/backend/qdisk/%d/%s/dev", domid, devices[i]);
+        if (g_strcmp0(params, wanted) == 0 && dev != NULL)
+            return g_strconcat(dev, "-qcow2", NULL);
+    }
+    return NULL;
+}
+
+/* An HVM guest's disk is there once more, as hardware, under a name that says nothing: of that the model is asked which
+ * file it has open; what lies below one that it was switched to is read-only. */
 static gboolean serves(const struct value *node, const char *path)
 {
     g_autofree char *file = g_path_get_basename(path), *name = g_strconcat("/", file, NULL);
@@ -168,11 +189,9 @@ static char *image_to_open(const char *path)
 
 static void add_action(struct value_builder *actions, const char *node, const char *path)
 {
-    g_autofree char *file = image_to_open(path);
-    char uuid[STORAGE_UUID_LEN + 1], name[NODE_NAME_SIZE];
+    g_autofree char *file = image_to_open(path), *prefix = own_prefix(path);
+    g_autofree char *name = g_strdup_printf("%s%05x", prefix, g_random_int() & 0xfffff);
     struct value_builder action, data;
-    storage_uuid_new(uuid);
-    g_snprintf(name, sizeof name, "x-%s", uuid); /* what is left of it is random enough */
     value_builder_map(&data, NULL, 5);
     value_builder_put_string(&data, "node-name", node);
     value_builder_put_string(&data, "snapshot-node-name", name);
@@ -185,43 +204,68 @@ static void add_action(struct value_builder *actions, const char *node, const ch
     value_builder_add(actions, value_builder_end(&action));
 }
 
-static gboolean add_actions(struct value_builder *actions, const struct value *nodes, const char *path, struct fault *f)
-{
-    gsize before = actions->n;
-    for (gsize i = 0; i < value_count(nodes); i++)
-        if (serves(value_at(nodes, i), path))
-            add_action(actions, value_get_str(value_at(nodes, i), "node-name", ""), path);
-    g_autofree char *text = g_strdup_printf("does not have %s", path);
-    return actions->n > before || model_fault(text, f);
-}
+/* What the model says of its disks: the topmost node of each, and, of an HVM guest's, all nodes with their files. The
+ * files are not asked for where names do: QEMU 7.2 refuses to tell about an image that it does not write to any more
+ * and that has a dirty bitmap. */
+struct disks {
+    struct value *tops, *nodes;
+};
 
-/* Flat: otherwise each would come with all that lies below it. */
-static struct value *list_nodes(struct qmp *q, struct fault *f)
+static void disks_clear(struct disks *k)
+{
+    value_unref(k->tops);
+    value_unref(k->nodes);
+}
+typedef struct disks disks;
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(disks, disks_clear)
+
+static gboolean ask_disks(struct qmp *q, gboolean hvm, struct disks *k, struct fault *f)
 {
     struct value_builder b;
+    k->tops = ask(q, "query-blockstats", NULL, f);
+    if (!hvm || k->tops == NULL)
+        return k->tops != NULL;
     value_builder_map(&b, NULL, 1);
-    value_builder_put(&b, "flat", value_bool(TRUE));
-    return ask(q, "query-named-block-nodes", value_builder_end(&b), f);
+    value_builder_put(&b, "flat", value_bool(TRUE)); /* otherwise each comes with all that lies below it */
+    k->nodes = ask(q, "query-named-block-nodes", value_builder_end(&b), f);
+    return k->nodes != NULL;
+}
+
+static gboolean add_actions(struct value_builder *actions, const struct disks *k, int domid, const char *path,
+                            struct fault *f)
+{
+    g_autofree char *prefix = own_prefix(path), *first = first_node(domid, path);
+    gsize before = actions->n;
+    for (gsize i = 0; k->nodes == NULL && i < value_count(k->tops); i++) {
+        const char *node = value_get_str(value_at(k->tops, i), "node-name", "");
+        if (g_strcmp0(node, first) == 0 || g_str_has_prefix(node, prefix))
+            add_action(actions, node, path);
+    }
+    for (gsize i = 0; i < value_count(k->nodes); i++)
+        if (serves(value_at(k->nodes, i), path))
+            add_action(actions, value_get_str(value_at(k->nodes, i), "node-name", ""), path);
+    g_autofree char *text = g_strdup_printf("does not have %s", path);
+    return actions->n > before || model_fault(text, f);
 }
 
 /* In one transaction: all disks or none, and while it runs no request of the guest is served. */
 gboolean xen_switch_over(const char *domain, char *const *paths, struct fault *f)
 {
     g_auto(qmp) q = {.fd = -1};
+    g_auto(disks) k = {NULL, NULL};
     struct xen_domain d;
     if (!xen_domain_by_uuid(domain, &d))
         return TRUE;
     g_autofree char *pid = xen_read("/local/domain/%d/image/device-model-pid", d.domid);
     if (pid == NULL)
         return model_fault("there is none", f);
-    if (!qmp_open(&q, d.domid, f))
+    if (!qmp_open(&q, d.domid, f) || !ask_disks(&q, strcmp(xen_type(&d), "hvm") == 0, &k, f))
         return FALSE;
-    g_autoptr(value) nodes = list_nodes(&q, f);
     struct value_builder actions, arguments;
-    gboolean found = nodes != NULL;
+    gboolean found = TRUE;
     value_builder_set(&actions, NULL, 2);
     for (guint i = 0; found && paths[i] != NULL; i++)
-        found = has_open(pid, paths[i]) || add_actions(&actions, nodes, paths[i], f);
+        found = has_open(pid, paths[i]) || add_actions(&actions, &k, d.domid, paths[i], f);
     if (!found || actions.n == 0) {
         value_builder_clear(&actions);
         return found;
