@@ -80,17 +80,22 @@ def eventually(test, patience=PATIENCE):
 class Faults(Case):
     """Nothing may be left of a test's guests when they are gone."""
     settle = PATIENCE
+    maxDiff = None
 
     def setUp(self):
         self.before = traces()
         self.addCleanup(self.nothing_left)
 
     def nothing_left(self):
+        self.as_before(self.before)
+
+    def as_before(self, before):
+        """What was left over, and what is missing, if that does not pass."""
         try:
-            eventually(lambda: traces() == self.before, self.settle)
+            eventually(lambda: traces() == before, self.settle)
         except TimeoutError:
             after = traces()
-            self.assertEqual((sorted(self.before - after), sorted(after - self.before)), ([], []))
+            self.assertEqual((sorted(before - after), sorted(after - before)), ([], []))
 
     def fails(self, code, method, *args):
         with self.assertRaises(Failure) as caught:
@@ -188,7 +193,7 @@ class Killed(Faults):
                     self.assertEqual(status != "success", bool(error), ends)
                 self.go_on()
                 self.assertEqual(steady, self.domid(self.steady))
-                eventually(lambda: traces() == before)
+                self.as_before(before)
 
     def test_auth(self):
         """A login that is being checked fails or waits; the next one is checked by the new process."""
@@ -305,7 +310,7 @@ class HalfWay(Faults):
             print(failure, flush=True)
             self.assertNotEqual("INTERNAL_ERROR", failure.code)
             self.assertEqual("Halted", self.state(ref))
-            eventually(lambda: traces() == before)
+            self.as_before(before)
             self.call("VIF.destroy" if failure.code == "VIF" or "vif" in failure.params else "VBD.destroy", device)
         self.call("VM.start", ref, False, False)
         self.assertTrue(self.call("VBD.get_currently_attached", whole))
