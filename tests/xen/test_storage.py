@@ -6,7 +6,7 @@ import uuid
 
 from case import MIB, Case
 from client import URL, Failure, dom0, no_verify
-from test_sr import Nfs
+from test_sr import Nfs, needs_thin
 
 SIZE = 16 * MIB
 FAR = 11 * MIB  # the data is at the beginning and there
@@ -206,3 +206,7 @@ class LifeOnThick(Story, Case):
 class LifeOnThin(LifeOnThick):
     sm_config = {"allocation": "thin"}
     live = True
+
+    def medium(self):
+        needs_thin(self)
+        return super().medium()
