@@ -180,7 +180,8 @@ class Killed(Faults):
 
     def traces_of_others(self):
         """Without the guest's own: it writes keys as it likes, and has another number after a reboot."""
-        own = re.compile(rf"domain guest$|[/.]{self.domid(self.guest)}([/.]|$)|{self.call('VM.get_uuid', self.guest)}")
+        n, uuid = self.domid(self.guest), self.call("VM.get_uuid", self.guest)
+        own = re.compile(rf"domain guest$|^(/local/domain|/libxl)/{n}(/|$)|/backend/\w+/{n}(/|$)|{uuid}")
         return {t for t in traces() if not own.search(t)}
 
     def test_in_the_middle(self):
