@@ -3,7 +3,7 @@
 #ifndef XENAPID_ACCESS_H
 #define XENAPID_ACCESS_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* Who somebody is, as the operating system knows them. */
 struct identity {

@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "auth/helper_private.h"
-#include "daemon/helper.h"
-#include "daemon/log.h"
-#include "daemon/spawn.h"
+#include "daemon/process/helper.h"
+#include "daemon/process/log.h"
+#include "daemon/process/spawn.h"
 
 #define GENERIC_TEXT "Authentication failure"
 /* Questions that are no logins have threads of their own. */

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "auth/helper_private.h"
-#include "daemon/log.h"
-#include "daemon/wire.h"
+#include "daemon/process/log.h"
+#include "daemon/codec/wire.h"
 
 #define WORKER_FD   3
 #define NAME_LENGTH 256

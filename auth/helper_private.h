@@ -3,7 +3,7 @@
 #ifndef XENAPID_AUTH_HELPER_PRIVATE_H
 #define XENAPID_AUTH_HELPER_PRIVATE_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 /* The one argument that makes the program a worker. */
 #define WORKER_ARGUMENT "--worker"

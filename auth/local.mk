@@ -6,5 +6,5 @@ libfront_a_SOURCES += \
 # The helper that asks PAM: root, in a process of its own.
 pkglibexec_PROGRAMS += xenapid-auth
 xenapid_auth_SOURCES = \
-	auth/auth_main.c auth/auth_worker.c auth/pam_check.c auth/users.c auth/helper_private.h daemon/spawn.c
+	auth/auth_main.c auth/auth_worker.c auth/pam_check.c auth/users.c auth/helper_private.h daemon/process/spawn.c
 xenapid_auth_LDADD = libbase.a $(GLIB_LIBS) $(PAM_LIBS) -lpthread -lm

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "auth/helper_private.h"
-#include "daemon/log.h"
+#include "daemon/process/log.h"
 
 /* What the modules are told, and what they said. */
 struct talk {

@@ -7,7 +7,7 @@
 #ifndef XENAPID_ROLES_H
 #define XENAPID_ROLES_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* Sets of roles: one bit per enum role. */
 #define ROLE_BIT(r) (G_GUINT64_CONSTANT(1) << (r))

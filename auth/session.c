@@ -7,7 +7,7 @@
 #include "auth/session_private.h"
 #include "daemon/clock.h"
 #include "daemon/event.h"
-#include "daemon/log.h"
+#include "daemon/process/log.h"
 #include "daemon/task.h"
 
 #define SWEEP_SECONDS 60

@@ -6,8 +6,8 @@
 #include "auth/session_private.h"
 #include "auth/throttle.h"
 #include "daemon/clock.h"
-#include "daemon/log.h"
-#include "daemon/peer.h"
+#include "daemon/process/log.h"
+#include "daemon/process/peer.h"
 
 /* The helper died and is being replaced: how often we look, and how long we hope. */
 #define HELPER_POLL_MS 50

@@ -8,8 +8,8 @@
 #ifndef XENAPID_CALL_H
 #define XENAPID_CALL_H
 
-#include "daemon/store.h"
-#include "daemon/conf.h"
+#include "daemon/store/store.h"
+#include "daemon/process/conf.h"
 #include "xapi-classes/model/model.h"
 
 struct session;

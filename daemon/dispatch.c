@@ -1,9 +1,9 @@
 /* dispatch.c - exchanges: requests run one after another, each through look-up, session, role and arguments. */
 #include "daemon/dispatch_private.h"
-#include "daemon/jsonrpc.h"
-#include "daemon/log.h"
+#include "daemon/codec/jsonrpc.h"
+#include "daemon/process/log.h"
 #include "daemon/task.h"
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/xmlrpc.h"
 #include "auth/session.h"
 
 /* How far into a body a session reference is looked for, and in how many places. */

@@ -6,7 +6,7 @@
 #define XENAPID_DISPATCH_H
 
 #include "daemon/call.h"
-#include "daemon/codec.h"
+#include "daemon/codec/codec.h"
 
 struct exchange;
 

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/log.h"
-#include "daemon/supervisor.h"
+#include "daemon/process/log.h"
+#include "daemon/process/supervisor.h"
 
 static int print_api(const struct conf *c)
 {

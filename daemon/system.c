@@ -1,7 +1,7 @@
 /* system.c - the introspection calls: system.listMethods, methodSignature, methodHelp, multicall. They need no session
  * and answer bare values, without the Status struct (http://xmlrpc-c.sourceforge.net/introspection.html). */
 #include "daemon/dispatch_private.h"
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/xmlrpc.h"
 
 #define MAX_MULTICALL 1000
 

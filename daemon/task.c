@@ -1,8 +1,8 @@
 /* task.c - what a task does: its object from creation to end, its work on a worker, restarts, cancellation. */
 #include "daemon/task_private.h"
 #include "daemon/clock.h"
-#include "daemon/log.h"
-#include "daemon/xmlrpc.h"
+#include "daemon/process/log.h"
+#include "daemon/codec/xmlrpc.h"
 #include "auth/session.h"
 #include "xapi-classes/vm/operation.h"
 #include "xenbackend/backend.h"

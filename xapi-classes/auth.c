@@ -1,6 +1,6 @@
 /* auth.c - the class auth: users and groups as the login helper knows them; and how a message asks that helper. */
 #include "auth/session.h"
-#include "daemon/peer.h"
+#include "daemon/process/peer.h"
 #include "xapi-classes/ask_auth.h"
 #include "xapi-classes/handlers.h"
 

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "daemon/call.h"
-#include "daemon/certificate.h"
+#include "daemon/http/certificate.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 

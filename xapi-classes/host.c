@@ -1,7 +1,7 @@
 /* host.c - the class host: what can be asked of the machine itself. */
 #include <time.h>
 #include "daemon/call.h"
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 #include "xenbackend/backend.h"

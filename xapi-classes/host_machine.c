@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "daemon/call.h"
-#include "daemon/control.h"
-#include "daemon/log.h"
+#include "daemon/process/control.h"
+#include "daemon/process/log.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/vm/vm.h"

@@ -3,7 +3,7 @@
 #ifndef XENAPID_RRD_H
 #define XENAPID_RRD_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* Begins to sample. Once, with the store open. */
 void rrd_init(void);

@@ -2,7 +2,7 @@
 #ifndef XENAPID_START_H
 #define XENAPID_START_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* Brings the records in line with the world, in this order: roles, the host (host_start), its storage, its domains.
  * Call once, when the store is open, the tasks and the backend's peer are up. Blocks for as long as the backend takes

@@ -2,7 +2,7 @@
 #ifndef XENAPID_WORLD_H
 #define XENAPID_WORLD_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 /* A notification of the backend (docs/backend-protocol.md); for peer_notify_fn, on the reader thread. */
 void world_notify(const char *method, struct value *params);

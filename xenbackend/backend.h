@@ -2,7 +2,7 @@
 #ifndef XENAPID_BACKEND_H
 #define XENAPID_BACKEND_H
 
-#include "daemon/peer.h"
+#include "daemon/process/peer.h"
 
 /* Makes the peer; callbacks as in peer.h, may be NULL. Once, before any other function here. */
 void backend_init(peer_notify_fn *notify, peer_state_fn *state, void *data);

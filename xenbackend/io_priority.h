@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 #define IO_PRIORITY_NONE 0 /* as the kernel has it: by the processor's nice value */
 

@@ -5,7 +5,7 @@
 #ifndef XENAPID_RUN_H
 #define XENAPID_RUN_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 struct run_options {
     int timeout_s; /* 0: no limit */

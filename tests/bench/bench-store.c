@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "daemon/journal.h"
-#include "daemon/store.h"
+#include "daemon/store/journal.h"
+#include "daemon/store/store.h"
 
 #define N_VMS   10000
 #define SECONDS 2

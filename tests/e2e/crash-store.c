@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/journal.h"
-#include "daemon/store.h"
+#include "daemon/store/journal.h"
+#include "daemon/store/store.h"
 
 #define N_WRITERS   8
 #define MOST_PAIRS  40

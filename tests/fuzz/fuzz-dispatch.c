@@ -12,10 +12,10 @@
 #include "daemon/clock.h"
 #include "daemon/dispatch.h"
 #include "daemon/event.h"
-#include "daemon/jsonrpc.h"
-#include "daemon/peer.h"
+#include "daemon/codec/jsonrpc.h"
+#include "daemon/process/peer.h"
 #include "daemon/task.h"
-#include "daemon/wire.h"
+#include "daemon/codec/wire.h"
 #include "xapi-classes/start.h"
 #include "xenbackend/backend.h"
 

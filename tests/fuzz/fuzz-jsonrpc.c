@@ -1,7 +1,7 @@
 /* fuzz-jsonrpc.c - any bytes as JSON and as a JSON-RPC request. jansson says what is JSON and what it means: both
  * readers must agree, but for integers beyond 64 bits, which jansson refuses and ours reads as floats, and for a NUL
  * after a number, which jansson takes for the end. */
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* fuzz-xmlrpc.c - any bytes as an XML-RPC request. What is read must survive being written and read again, and must
  * leave the parser as good as new. */
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/xmlrpc.h"
 
 #include <stdlib.h>
 #include <string.h>

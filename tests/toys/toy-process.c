@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/control.h"
-#include "daemon/helper.h"
-#include "daemon/log.h"
-#include "daemon/peer.h"
+#include "daemon/process/control.h"
+#include "daemon/process/helper.h"
+#include "daemon/process/log.h"
+#include "daemon/process/peer.h"
 
 /* uid, groups, capabilities and no_new_privs as the kernel sees them. */
 static char *who_am_i(void)

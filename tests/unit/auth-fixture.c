@@ -6,7 +6,7 @@
 #include "auth/throttle.h"
 #include "daemon/clock.h"
 #include "daemon/event.h"
-#include "daemon/peer.h"
+#include "daemon/process/peer.h"
 #include "daemon/task.h"
 #include "tests/unit/auth-fixture.h"
 

@@ -1,5 +1,5 @@
 /* describe-api.c - prints the model as JSON, for the check against the contract. */
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xapi-classes/model/model.h"
 
 int main(void)

@@ -2,7 +2,7 @@
 #ifndef XENAPID_TESTS_MOCK_JOURNAL_H
 #define XENAPID_TESTS_MOCK_JOURNAL_H
 
-#include "daemon/journal.h"
+#include "daemon/store/journal.h"
 
 /* What survives the store: several journals may be opened over it one after the other. */
 struct mock_disk {

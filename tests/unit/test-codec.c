@@ -1,6 +1,6 @@
 /* test-codec.c - JSON and JSON-RPC, and what replies are made of. */
-#include "daemon/jsonrpc.h"
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/jsonrpc.h"
+#include "daemon/codec/xmlrpc.h"
 
 #include <string.h>
 

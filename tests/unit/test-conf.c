@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/conf_private.h"
+#include "daemon/process/conf_private.h"
 
 #define BEGIN_KEYS ".\\\" begin keys\n"
 #define END_KEYS   ".\\\" end keys\n"

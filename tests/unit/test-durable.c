@@ -1,7 +1,7 @@
 /* test-durable.c - the store over a journal that a test stops and breaks: waiting, visibility, undoing, reloading. */
 #include <string.h>
 
-#include "daemon/store_internal.h"
+#include "daemon/store/store_internal.h"
 #include "xapi-classes/vm/operation.h"
 #include "tests/unit/mock-journal.h"
 

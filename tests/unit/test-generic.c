@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "daemon/call_private.h"
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 
 static struct store *store;
 

@@ -1,5 +1,5 @@
 /* test-journal.c - the SQLite journal: what it keeps, full and broken disks, old, new, foreign and damaged files. */
-#include "daemon/journal_sqlite.h"
+#include "daemon/store/journal_sqlite.h"
 
 #include <errno.h>
 #include <fcntl.h>

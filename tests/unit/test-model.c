@@ -1,7 +1,7 @@
 /* test-model.c - the model: look-ups, names, defaults, roles, and the conversion of arguments. */
 #include <string.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/model/model.h"
 

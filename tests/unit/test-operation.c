@@ -2,7 +2,7 @@
  * together, templates, snapshots, the control domain, and the devices, images and repositories. */
 #include <string.h>
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 #include "xapi-classes/vm/operation.h"
 
 static struct store *s;

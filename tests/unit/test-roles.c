@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "auth/roles.h"
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "tests/unit/auth-fixture.h"
 #include "xapi-classes/handlers.h"
 

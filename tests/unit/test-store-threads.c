@@ -2,7 +2,7 @@
  * sees is of one moment. For the thread sanitizer as much as for its own checks. */
 #include <stdlib.h>
 
-#include "daemon/store_internal.h"
+#include "daemon/store/store_internal.h"
 #include "xapi-classes/vm/operation.h"
 #include "tests/unit/mock-journal.h"
 

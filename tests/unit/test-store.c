@@ -1,8 +1,8 @@
 /* test-store.c - the store without a journal: records, transactions, indexes, mirror sets, derived fields, changes. */
 #include <string.h>
 
-#include "daemon/jsonrpc.h"
-#include "daemon/store_internal.h"
+#include "daemon/codec/jsonrpc.h"
+#include "daemon/store/store_internal.h"
 
 static char *make_vm(struct store *s, const char *name)
 {

@@ -1,5 +1,5 @@
 /* test-value.c - values, arenas, builders, dates and faults. */
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 #include <math.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/peer.h"
+#include "daemon/process/peer.h"
 
 static void make_pair(struct wire **a, struct wire **b)
 {

@@ -1,6 +1,6 @@
 /* test-xmlrpc.c - XML-RPC: what is read, what is refused, and the exact bytes that are written. */
-#include "daemon/jsonrpc.h"
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/jsonrpc.h"
+#include "daemon/codec/xmlrpc.h"
 
 #include <string.h>
 

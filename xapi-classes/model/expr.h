@@ -10,7 +10,7 @@
 #ifndef XENAPID_EXPR_H
 #define XENAPID_EXPR_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 struct expr;
 

@@ -3,7 +3,7 @@
  * the records' own bytes; so there is none before the second who asks, few at once, and none that nobody asks for. */
 #include "daemon/call.h"
 #include "daemon/clock.h"
-#include "daemon/codec.h"
+#include "daemon/codec/codec.h"
 #include "xapi-classes/model/generic_list.h"
 
 #define LEAST_RECORDS 64

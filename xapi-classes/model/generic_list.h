@@ -2,7 +2,7 @@
 #ifndef XENAPID_GENERIC_LIST_H
 #define XENAPID_GENERIC_LIST_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 struct expr;
 

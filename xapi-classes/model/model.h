@@ -6,7 +6,7 @@
 #ifndef XENAPID_MODEL_H
 #define XENAPID_MODEL_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 struct call;
 

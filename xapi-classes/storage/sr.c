@@ -1,5 +1,5 @@
 /* sr.c - the class SR: storage repositories from creation to destruction, scans and probes. */
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/start.h"
 #include "xapi-classes/storage/storage.h"

@@ -73,9 +73,9 @@ gboolean pbd_plug_now(struct call *c, const char *pbd_ref);
  * the new image's; NULL: a random one. base (NULL: none) is what vdis_freeze answered for the image. Block. */
 struct value *vdi_clone_now(struct call *c, const char *vdi_ref, const char *uuid, gboolean snapshot, const char *base);
 struct value *vdi_copy_now(struct call *c, const char *vdi_ref, const char *uuid, const char *sr_ref);
-/* Before the snapshots of several images, records in vdis (NULLs are left out): those that the running VM writes to stop
- * at one moment, where the backend can do that. A MAP (heap) of uuid to what the snapshot is to be of, which an image
- * may be missing from; NULL with c's fault set. Blocks. */
+/* Before the snapshots of several images, records in vdis (NULLs are left out): those that the running VM writes to
+ * stop at one moment, where the backend can do that. A MAP (heap) of uuid to what the snapshot is to be of, which an
+ * image may be missing from; NULL with c's fault set. Blocks. */
 struct value *vdis_freeze(struct call *c, const char *vm_uuid, GPtrArray *vdis);
 /* TRUE when the type's driver is one that the site added. */
 gboolean sr_type_is_of_site(const char *type);

@@ -1,6 +1,6 @@
 /* vdi_nbd.c - VDI.get_nbd_info: where and how an image can be read over NBD. */
 #include "auth/session.h"
-#include "daemon/certificate.h"
+#include "daemon/http/certificate.h"
 #include "xapi-classes/handlers.h"
 #include "xapi-classes/transfers/nbd_server.h"
 #include "xapi-classes/storage/storage.h"

@@ -2,7 +2,7 @@
 #ifndef XENAPID_DISK_H
 #define XENAPID_DISK_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 #include "xapi-classes/transfers/disk_queue.h" /* DISK_CHUNK: what is best read and written at once */
 
 struct disk;

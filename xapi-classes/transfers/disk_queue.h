@@ -5,7 +5,7 @@
 
 #include <libnbd.h>
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 #define DISK_CHUNK (1024 * 1024) /* the most of one request */
 

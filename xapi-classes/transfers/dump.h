@@ -8,8 +8,8 @@
 #ifndef XENAPID_DUMP_H
 #define XENAPID_DUMP_H
 
-#include "daemon/journal.h"
-#include "daemon/store.h"
+#include "daemon/store/journal.h"
+#include "daemon/store/store.h"
 
 #define DUMP_MOST ((gint64) 512 << 20) /* bytes that are read */
 

@@ -9,7 +9,7 @@
 
 #include <glib/gstdio.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xapi-classes/transfers/dump.h"
 
 #define NAME   "restore"        /* to be applied */

@@ -4,7 +4,7 @@
 #ifndef XENAPID_IMAGE_IO_H
 #define XENAPID_IMAGE_IO_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 #define IMAGE_CHUNK (1024 * 1024) /* most that is read or written at once */
 

@@ -2,7 +2,7 @@
  * then who the client is, and the options that are the image's server's to answer. */
 #include "config.h"
 #include "xapi-classes/transfers/nbd_server.h"
-#include "daemon/bytes.h"
+#include "daemon/value/bytes.h"
 
 #include <string.h>
 

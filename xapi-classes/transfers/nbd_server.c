@@ -15,7 +15,7 @@
 
 #include "auth/session.h"
 #include "daemon/call.h"
-#include "daemon/certificate.h"
+#include "daemon/http/certificate.h"
 
 #define BACKLOG   64
 #define PIPE_SIZE (256 * 1024)

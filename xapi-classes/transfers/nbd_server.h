@@ -8,7 +8,7 @@
 #ifndef XENAPID_NBD_SERVER_H
 #define XENAPID_NBD_SERVER_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 #include "xapi-classes/transfers/nbd_stream.h"
 
 /* Looks at the networks and opens or closes the listeners: at the start, and when a purpose has changed. Any thread. */

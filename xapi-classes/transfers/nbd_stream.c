@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/call.h"
-#include "daemon/certificate.h"
+#include "daemon/http/certificate.h"
 
 void nbd_stream_init(struct nbd_stream *s, int fd)
 {

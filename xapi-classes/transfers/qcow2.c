@@ -1,7 +1,7 @@
 /* qcow2.c - headers and table entries of qcow2 images. */
 #include "config.h"
 #include "xapi-classes/transfers/qcow2.h"
-#include "daemon/bytes.h"
+#include "daemon/value/bytes.h"
 
 #include <string.h>
 

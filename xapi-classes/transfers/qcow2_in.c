@@ -8,7 +8,7 @@
 #include <zstd.h>
 #endif
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 #include "xapi-classes/transfers/image_io.h"
 #include "xapi-classes/transfers/qcow2.h"
 

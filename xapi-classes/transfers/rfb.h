@@ -2,7 +2,7 @@
 #ifndef XENAPID_RFB_H
 #define XENAPID_RFB_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 #define RFB_MOST_PIXELS (16 * 1024 * 1024)
 

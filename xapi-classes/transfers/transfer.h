@@ -3,8 +3,8 @@
 #ifndef XENAPID_TRANSFER_H
 #define XENAPID_TRANSFER_H
 
-#include "daemon/http_route.h"
-#include "daemon/store.h"
+#include "daemon/http/http_route.h"
+#include "daemon/store/store.h"
 
 #define UNKNOWN_LENGTH G_GINT64_CONSTANT(1125899906842624) /* announced by clients that do not know */
 

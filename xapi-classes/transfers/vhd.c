@@ -1,7 +1,7 @@
 /* vhd.c - footers and headers of VHDs. */
 #include "config.h"
 #include "xapi-classes/transfers/vhd.h"
-#include "daemon/bytes.h"
+#include "daemon/value/bytes.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/xmlrpc.h"
 
 /* ---- the list ---- */
 

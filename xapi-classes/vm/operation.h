@@ -5,7 +5,7 @@
 #ifndef XENAPID_OPERATION_H
 #define XENAPID_OPERATION_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* Admits m's operation (m->op) on its first argument: checks the power state, templates, blocked_operations and what
  * else is in progress, and records the operation under task_ref in current_operations. Messages without op are admitted

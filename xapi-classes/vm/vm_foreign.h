@@ -2,7 +2,7 @@
 #ifndef XENAPID_VM_FOREIGN_H
 #define XENAPID_VM_FOREIGN_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 gboolean vm_is_foreign(const struct record *vm);
 /* Makes a record for a running domain that has none. */

@@ -2,7 +2,7 @@
 #ifndef XENAPID_VM_STOP_H
 #define XENAPID_VM_STOP_H
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* state: of a domain that has shut down or crashed and waits to be taken away. Queues what the VM's actions_after_...
  * ask for; does not block. */

@@ -9,7 +9,7 @@
 #ifndef XENAPID_SIM_H
 #define XENAPID_SIM_H
 
-#include "daemon/helper.h"
+#include "daemon/process/helper.h"
 
 #define MIB                 ((gint64) 1 << 20)
 #define DOM0_MAX            (1024 * MIB)
@@ -159,7 +159,8 @@ sim_fn sim_pool_list, sim_pool_create, sim_pool_destroy, sim_pool_add_cpu, sim_p
 
 /* Whether every disk of the list is there. Without the mutex. */
 gboolean sim_check_disks(const char *vm, struct value *vbds, struct fault *f);
-sim_fn sim_vbd_update, sim_vbd_plug, sim_vbd_unplug, sim_vbd_insert, sim_vbd_eject, sim_vif_plug, sim_vif_unplug, sim_vif_update;
+sim_fn sim_vbd_update, sim_vbd_plug, sim_vbd_unplug, sim_vbd_insert, sim_vbd_eject, sim_vif_plug, sim_vif_unplug,
+    sim_vif_update;
 
 /* ---- sim_disk.c ---- */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 
 enum kind { FAIL, HANG, DIE, SLOW, N_KINDS };
 static const char *const kinds[N_KINDS] = {"fail", "hang", "die", "slow"};

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 
 #define USAGE_PERIOD  (5 * G_TIME_SPAN_SECOND)
 #define USAGE_BATCH   1000 /* domains in one notification: a line has its limit */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xenbackend/storage/storage.h"
 
 #define DEFAULT_TIMEOUT 1200 /* seconds that a guest has to obey */

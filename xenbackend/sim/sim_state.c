@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 
 #define NAME         "sim-domains.json"
 #define REWRITE_FROM (1024 * 1024) /* bytes */

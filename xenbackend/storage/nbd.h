@@ -2,7 +2,7 @@
 #ifndef XENAPID_NBD_H
 #define XENAPID_NBD_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 struct nbd;
 

@@ -7,8 +7,8 @@
 #ifndef XENAPID_STORAGE_H
 #define XENAPID_STORAGE_H
 
-#include "daemon/helper.h"
-#include "daemon/value.h"
+#include "daemon/process/helper.h"
+#include "daemon/value/value.h"
 
 #define STORAGE_UUID_LEN 36
 

@@ -2,7 +2,7 @@
 #include "config.h"
 #include "xenbackend/storage/storage_bitmap.h"
 
-#include "daemon/bytes.h"
+#include "daemon/value/bytes.h"
 
 #include <string.h>
 #include <unistd.h>

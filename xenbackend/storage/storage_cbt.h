@@ -20,8 +20,8 @@ gboolean cbt_is_enabled(const struct storage_sr *s, const char *vdi);
 
 /* vdi was frozen: the image in path, which nobody has open yet, counts from now on for the snapshot of that base. */
 void cbt_freeze(struct storage_sr *s, const char *vdi, const char *path, const char *base);
-/* The driver has made new, a snapshot of vdi (of job->base, where it was frozen): what was written until then becomes its
- * log. TRUE when it has one. */
+/* The driver has made new, a snapshot of vdi (of job->base, where it was frozen): what was written until then becomes
+ * its log. TRUE when it has one. */
 gboolean cbt_snapshot(struct storage_sr *s, const char *vdi, const char *new, const struct storage_job *job);
 /* The image is gone: what its log says goes to the one that came after it. */
 void cbt_forget(struct storage_sr *s, const char *vdi);

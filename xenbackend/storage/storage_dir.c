@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xenbackend/storage/storage_qcow2.h"
 
 #define LABEL        "sr.json"

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xenbackend/run.h"
 
 #define TOOL_LIMIT       60 /* seconds, and one more for each of these bytes that are written */

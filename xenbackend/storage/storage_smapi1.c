@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "daemon/xmlrpc.h"
+#include "daemon/codec/xmlrpc.h"
 #include "xenbackend/run.h"
 #include "xenbackend/storage/storage_private.h"
 

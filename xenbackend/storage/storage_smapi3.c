@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 #include "xenbackend/run.h"
 #include "xenbackend/storage/storage_private.h"
 

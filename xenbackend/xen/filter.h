@@ -4,7 +4,7 @@
 #ifndef XENAPID_FILTER_H
 #define XENAPID_FILTER_H
 
-#include "daemon/value.h"
+#include "daemon/value/value.h"
 
 /* All rules are in this table; each interface N has the chains N-from and N-to, and its places in two maps. */
 #define FILTER_TABLE "bridge xenapid"

@@ -21,7 +21,7 @@
 #include <xenctrl.h>
 #include <xenstore.h>
 
-#include "daemon/helper.h"
+#include "daemon/process/helper.h"
 
 #define UUID_TEXT_SIZE 37
 #define KIB            ((gint64) 1024)

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/jsonrpc.h"
+#include "daemon/codec/jsonrpc.h"
 
 #define TIMEOUT    (30 * G_TIME_SPAN_SECOND)
 #define MAX_ANSWER ((gsize) 16 << 20)
