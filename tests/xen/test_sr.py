@@ -138,8 +138,8 @@ class Storage(Case):
 
 
 def needs_thin(test):
-    """A kernel without the module makes no thin pools."""
-    if not dom0("modprobe dm-thin-pool && echo yes"):
+    """A kernel without the module makes no thin pools. The unit loads it, not the test."""
+    if not dom0("modprobe -n -q dm-thin-pool && echo yes || :"):
         test.skipTest("dom0's kernel has no dm-thin-pool")
 
 
