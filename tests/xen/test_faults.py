@@ -56,6 +56,15 @@ for id in $(xenstore-list /local/domain); do
 done
 """
 
+# What is being built, started, plugged.
+UNFINISHED = """
+exec 2>/dev/null
+xenstore-list /tool/xenapid/building
+for n in $(xenstore-list /local/domain); do
+	xenstore-read /local/domain/$n/xenapid/state | grep -v ready
+	xenstore-list /local/domain/$n/xenapid/doing
+done"""
+
 
 def traces():
     """All of that, a line each."""
@@ -167,7 +176,8 @@ class Killed(Faults):
         return ends
 
     def go_on(self):
-        """Everything as it was before; the guest lives."""
+        """Everything as it was before, once nobody is at anything; the guest lives."""
+        eventually(lambda: dom0(UNFINISHED) == "")
         if self.state(self.starting) == "Running":
             self.call("VM.hard_shutdown", self.starting)
         if self.call("VBD.get_currently_attached", self.plugged):
@@ -358,6 +368,7 @@ class Xenstore(Faults):
             self.assertIn("xenstored has not answered", dom0("journalctl -u xenapid -n 50 --no-pager"))
         finally:
             dom0("kill -CONT $(pidof oxenstored)")
+        eventually(lambda: "xenstored answers again" in dom0("journalctl -u xenapid -n 50 --no-pager"))
         eventually(self.true)
         self.call("VM.start", other, False, False)
         eventually(self.true)

@@ -225,7 +225,7 @@ static gboolean write_image(const char *path, gboolean is_vdi, const char *text,
     g_autofree char *dir = g_path_get_dirname(path);
     if (!is_vdi && g_mkdir_with_parents(dir, 0700) < 0)
         return file_fault(dir, errno, f);
-    int fd = open(tmp, O_WRONLY | (is_vdi ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = storage_open_path(tmp, O_WRONLY | (is_vdi ? 0 : O_CREAT | O_TRUNC));
     if (fd < 0)
         return file_fault(path, errno, f);
     gboolean written = write_text(fd, text);
@@ -267,7 +267,7 @@ static struct value *bad_image(const char *path, const char *why, struct fault *
 
 static struct value *read_image(const char *path, struct fault *f)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = storage_open_path(path, O_RDONLY);
     if (fd < 0) {
         file_fault(path, errno, f);
         return NULL;

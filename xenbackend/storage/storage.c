@@ -3,6 +3,7 @@
 #include "xenbackend/storage/storage_cbt.h"
 #include "xenbackend/storage/storage_plugin.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -685,6 +686,11 @@ gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const ch
     if (!storage_uuid_is_valid(vdi))
         return fault_set(f, "VDI_MISSING", sr, vdi, NULL);
     return s->driver->vdi_path(s->sr, vdi, path, format, f);
+}
+
+int storage_open_path(const char *path, int flags)
+{
+    return open(path, flags | O_CLOEXEC | (g_str_has_prefix(path, "/dev/") ? 0 : O_NOFOLLOW), 0600);
 }
 
 const struct helper_method storage_methods[] = {

@@ -144,6 +144,9 @@ extern gboolean storage_changes_live;
 
 /* An attached SR's VDI as a file: SR_NOT_ATTACHED [sr], VDI_MISSING [sr, vdi]. *path is the caller's to free. */
 gboolean storage_vdi_path(const char *sr, const char *vdi, char **path, const char **format, struct fault *f);
+/* Opens what that path names (or a file beside it that is made, mode 0600): open(2). Names of volumes, below /dev, are
+ * links; an image in a directory that is one is not opened. */
+int storage_open_path(const char *path, int flags);
 
 /* 36 characters, hexadecimal and dashes: safe as part of a file name. text may be NULL. */
 gboolean storage_uuid_is_valid(const char *text);

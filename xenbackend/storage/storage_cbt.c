@@ -269,19 +269,12 @@ static char *backing_path(const char *path, const struct qcow2_info *info)
     return g_build_filename(dir, info->backing, NULL);
 }
 
-/* Volumes have names that are links; an image in a directory is none. */
-static int open_image(const char *path)
-{
-    int follow = g_str_has_prefix(path, "/dev/") ? 0 : O_NOFOLLOW;
-    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
-}
-
 /* Looks into the image, and, after a snapshot, into what it was until then. */
 static enum bitmap_found read_bitmap(const char *path, const char *name, gboolean deep, gint64 size, guint8 *bits)
 {
     struct qcow2_info info;
     const char *why;
-    int fd = open_image(path);
+    int fd = storage_open_path(path, O_RDONLY | O_NONBLOCK);
     if (fd < 0)
         return BITMAP_UNUSABLE;
     enum bitmap_found found = BITMAP_UNUSABLE;
@@ -298,7 +291,7 @@ static gboolean nothing_written(const char *path)
 {
     struct qcow2_info info;
     const char *why;
-    int fd = open_image(path);
+    int fd = storage_open_path(path, O_RDONLY | O_NONBLOCK);
     gboolean empty = fd >= 0 && qcow2_read(fd, &info, &why) && info.empty;
     if (fd >= 0)
         close(fd);
@@ -335,7 +328,7 @@ static gboolean cancelled(const struct storage_job *job)
 /* Of each block of the image; NULL when it cannot be read to its end. Heap. */
 static guint8 *read_sums(const char *path, gint64 size, const struct storage_job *job)
 {
-    int fd = open_image(path);
+    int fd = storage_open_path(path, O_RDONLY | O_NONBLOCK);
     g_autofree guint8 *sums = g_malloc0(sums_size(size) + 1), *data = g_malloc(BITMAP_BLOCK);
     gboolean read = fd >= 0;
     for (gint64 at = 0; read && at < size; at += BITMAP_BLOCK) {

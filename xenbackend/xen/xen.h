@@ -303,6 +303,8 @@ void xen_building(const char *uuid, gboolean begins);
  * that, however it ended. */
 void xen_device_begin(int domid, const char *what, const char *class, const char *uuid, const char *device);
 void xen_device_end(int domid, const char *uuid);
+/* Waits while a device is being taken away that a helper which was killed left half done. TRUE if there was one. */
+gboolean xen_device_wait(int domid, const char *uuid);
 
 /* ---- xen_host.c, xen_cpu.c, xen_net.c ---- */
 

@@ -292,8 +292,10 @@ struct value *xen_vbd_plug(struct helper_request *req, struct fault *f)
     g_autofree char *device = xen_disk_device(vbd), *note = xen_disk_note(vbd);
     g_auto(xen_op) op = XEN_OP_INIT;
     struct xen_domain d;
-    if (!xen_find(req->params, XEN_ALIVE, &d, f) || !device_is_free(d.domid, "vbd", uuid_of(vbd), device, f) ||
-        !xen_op_begin(&op, req, f))
+    if (!xen_find(req->params, XEN_ALIVE, &d, f))
+        return NULL;
+    xen_device_wait(d.domid, uuid_of(vbd));
+    if (!device_is_free(d.domid, "vbd", uuid_of(vbd), device, f) || !xen_op_begin(&op, req, f))
         return NULL;
     /* First the note: a device that nobody knows of would be worse than a note of a device that is not there. */
     xen_device_begin(d.domid, "plug", "vbd", uuid_of(vbd), device);
@@ -331,9 +333,12 @@ struct value *xen_vbd_unplug(struct helper_request *req, struct fault *f)
     struct xen_domain d;
     if (!xen_find(req->params, XEN_ALIVE, &d, f))
         return NULL;
+    gboolean waited = xen_device_wait(d.domid, uuid_of(vbd));
     g_autofree char *device = attached_disk(d.domid, vbd, &empty, f);
     if (device == NULL) {
         fault_clear(f);
+        if (waited) /* that was what it was waited for */
+            return value_empty_map();
         fault_set(f, "DEVICE_ALREADY_DETACHED", uuid_of(vbd), NULL);
         return NULL;
     }
@@ -425,8 +430,10 @@ struct value *xen_vif_plug(struct helper_request *req, struct fault *f)
     int devid = (int) g_ascii_strtoll(device, NULL, 10);
     g_auto(xen_op) op = XEN_OP_INIT;
     struct xen_domain d;
-    if (!xen_find(req->params, XEN_ALIVE, &d, f) || !device_is_free(d.domid, "vif", uuid_of(vif), device, f) ||
-        !xen_op_begin(&op, req, f))
+    if (!xen_find(req->params, XEN_ALIVE, &d, f))
+        return NULL;
+    xen_device_wait(d.domid, uuid_of(vif));
+    if (!device_is_free(d.domid, "vif", uuid_of(vif), device, f) || !xen_op_begin(&op, req, f))
         return NULL;
     xen_device_begin(d.domid, "plug", "vif", uuid_of(vif), device);
     set_note(d.domid, "vif", uuid_of(vif), device);
@@ -448,7 +455,10 @@ struct value *xen_vif_unplug(struct helper_request *req, struct fault *f)
     struct xen_domain d;
     if (!xen_find(req->params, XEN_ALIVE, &d, f))
         return NULL;
+    gboolean waited = xen_device_wait(d.domid, uuid_of(vif));
     g_autofree char *note = storage_uuid_is_valid(uuid_of(vif)) ? note_of(d.domid, "vif", uuid_of(vif)) : NULL;
+    if (note == NULL && waited)
+        return value_empty_map();
     if (note == NULL) {
         fault_set(f, "DEVICE_ALREADY_DETACHED", uuid_of(vif), NULL);
         return NULL;

@@ -89,7 +89,7 @@ gboolean xen_image_open_vdi(struct xen_image *image, struct value *params, int f
     if (strcmp(format, "raw") != 0)
         return fault_set(f, "VDI_INCOMPATIBLE_TYPE", vdi, format, NULL);
     image->is_vdi = TRUE;
-    image->fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    image->fd = storage_open_path(path, flags | O_NONBLOCK);
     return image->fd >= 0 || file_fault(path, errno, f);
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "xenbackend/storage/storage.h"
+
 #define SCRIPTS_TIMEOUT (60 * G_TIME_SPAN_SECOND)
 #define STOP_TIMEOUT    (60 * G_TIME_SPAN_SECOND) /* for a guest that heard that it is to be suspended */
 #define LOOK_MS         100
@@ -168,6 +170,20 @@ static GStrv device_cut_off(int domid, const char *uuid)
         return NULL;
     g_autofree char *what = g_strjoin(" ", words[0], words[1], words[2], NULL);
     return was_cut_off(text, what) ? g_steal_pointer(&words) : NULL;
+}
+
+gboolean xen_device_wait(int domid, const char *uuid)
+{
+    gint64 until = g_get_monotonic_time() + SCRIPTS_TIMEOUT + STOP_TIMEOUT;
+    gboolean waited = FALSE;
+    while (storage_uuid_is_valid(uuid) && g_get_monotonic_time() < until) {
+        g_auto(GStrv) words = device_cut_off(domid, uuid);
+        if (words == NULL)
+            break;
+        waited = TRUE;
+        g_usleep(LOOK_MS * 1000);
+    }
+    return waited;
 }
 
 static gboolean any_device_cut_off(int domid)
