@@ -174,14 +174,13 @@ static void test_dies_writing(struct fixture *x, G_GNUC_UNUSED gconstpointer dat
     g_assert_false(put(x, 1, MIB, 0));
 }
 
-/* Neither the writes nor what is read ahead is waited for. */
+/* Neither the write nor what is read ahead is waited for. */
 static void test_let_go(struct fixture *x, G_GNUC_UNUSED gconstpointer data)
 {
     g_assert_true(disk_queue_read(x->q, x->back, MIB, 0, SIZE));
     g_assert_true(disk_queue_read(x->q, x->back, MIB, MIB, SIZE));
     kill(x->server, SIGSTOP);
-    for (int i = 0; i < 4; i++)
-        g_assert_true(put(x, 1, MIB, (40 + i) * MIB));
+    g_assert_true(put(x, 1, MIB, 40 * MIB)); /* for more there is no room while what is read ahead is under way */
     disk_queue_free(x->q);
     x->q = NULL;
 }
