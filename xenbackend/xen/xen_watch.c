@@ -11,7 +11,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define USAGE_PERIOD  (5 * G_TIME_SPAN_SECOND)
+#define USAGE_PERIOD (5 * G_TIME_SPAN_SECOND)
+/* A domain is made paused, and nobody says when it is let go: after a new one that is, so often and for so long. */
+#define SETTLE_PERIOD (250 * G_TIME_SPAN_MILLISECOND)
+#define SETTLE_TIME   (5 * G_TIME_SPAN_SECOND)
 #define GUEST_PERIOD  G_TIME_SPAN_SECOND /* what a guest says of itself is told at most this often */
 #define TELL_PATIENCE (5 * G_TIME_SPAN_SECOND)
 #define TOKEN_LIST    "list"
@@ -33,7 +36,8 @@ static struct {
     struct xs_handle *xs; /* the watches' own: answers do not wait behind events */
     int wake;             /* an eventfd: pokes */
     GHashTable *domains;  /* domid -> struct watched: the thread's alone */
-    gboolean list;        /* the list is to be read again: the thread's alone */
+    gboolean list;        /* the list is to be read again: the thread's alone, */
+    gint64 settled;       /* and often until then */
     GMutex lock;          /* of all below */
     GCond happened;
     guint64 moment;
@@ -263,6 +267,8 @@ static void read_list(void)
         if (w == NULL && d->power != XEN_DYING) {
             meet(d);
             changed = TRUE;
+            if ((d->info.flags & XEN_DOMINF_paused) != 0)
+                watch.settled = g_get_monotonic_time() + SETTLE_TIME;
         } else if (w != NULL && (((w->flags ^ d->info.flags) & telling) != 0 || w->pool != d->info.cpupool)) {
             w->look = TRUE;
         }
@@ -401,6 +407,7 @@ static void *watch_thread(void *data G_GNUC_UNUSED)
 {
     gint64 usage_due = g_get_monotonic_time() + USAGE_PERIOD, next;
     for (;;) {
+        gint64 now = g_get_monotonic_time();
         gboolean any = take_events();
         guint64 asked = take_pokes();
         if (g_get_monotonic_time() >= usage_due) {
@@ -411,9 +418,11 @@ static void *watch_thread(void *data G_GNUC_UNUSED)
             watch.list = TRUE; /* a pause or a move by another toolstack is said by nobody */
             usage_due = g_get_monotonic_time() + USAGE_PERIOD;
         }
-        if (watch.list)
+        if (watch.list || now < watch.settled)
             read_list();
         next = look(g_get_monotonic_time());
+        if (now < watch.settled)
+            next = MIN(next, now + SETTLE_PERIOD);
         if (watch.list) /* one of them has gone */
             read_list();
         if (any || asked > 0)
