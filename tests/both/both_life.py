@@ -121,6 +121,7 @@ class Guests(Case):
         while not set(self.call("VM.get_all")) - before and time.time() < end:
             time.sleep(0.05)
         theirs, = set(self.call("VM.get_all")) - before
+        self.until(theirs, "Running", 3)  # nobody says that it has been let go
         record = self.call("VM.get_record", theirs)
         self.assertEqual((name, "Running", self.host), (record["name_label"], record["power_state"], record["resident_on"]))
         self.w.others_end(self, name)
