@@ -50,6 +50,24 @@ void vm_foreign_appeared(const struct value *state)
     txn_commit(t);
 }
 
+/* Its toolstack writes the name after the domain is there. */
+void vm_foreign_changed(const struct record *vm, const struct value *state)
+{
+    const char *name = value_get_str(state, "name", ""), *uuid = record_str(vm, F_VM_uuid);
+    gboolean is_named = *name == '\0' || strcmp(record_str(vm, F_VM_name_label), uuid) != 0;
+    if (is_named && record_int(vm, F_VM_memory_static_max) > 0)
+        return;
+    struct txn *t = txn_begin(the_store());
+    if (txn_get(t, CLASS_VM, vm->ref) != NULL) {
+        if (!is_named)
+            txn_set_str(t, CLASS_VM, vm->ref, F_VM_name_label, name);
+        if (record_int(vm, F_VM_memory_static_max) <= 0)
+            set_size(t, vm->ref, state);
+        set_type(t, vm->ref, value_get_str(state, "type", "pv"));
+    }
+    txn_commit(t);
+}
+
 void vm_foreign_gone(const struct record *vm)
 {
     struct txn *t = txn_begin(the_store());

@@ -106,6 +106,8 @@ static void apply_changed(const struct value *state)
     g_autoptr(record) vm = store_get_by_uuid(the_store(), CLASS_VM, value_get_str(state, "uuid", ""));
     if (strcmp(power, "dying") == 0 || (vm != NULL && record_bool(vm, F_VM_is_control_domain)))
         return;
+    if (vm != NULL && vm_is_foreign(vm))
+        vm_foreign_changed(vm, state);
     if (vm == NULL)
         vm_foreign_appeared(state);
     else if (!is_stopped(power) || is_being_saved(state))
