@@ -12,32 +12,15 @@
 #include "xenbackend/run.h"
 #include "xenbackend/storage/storage_lvm.h"
 #include "xenbackend/storage/storage_mount.h"
+#include "tests/unit/storage-fixture.h"
 #include "xenbackend/storage/storage_private.h"
 
-#define MIB          ((gint64) 1 << 20)
-#define SR           "11111111-1111-4111-8111-111111111111"
-#define A            "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
-#define B            "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
-#define L            (&storage_lvm_driver)
-#define N            (&storage_nfs_driver)
-#define assert_ok(e) assert_no_fault((e), &f, #e, __LINE__)
+#define A "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+#define B "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
+#define L (&storage_lvm_driver)
+#define N (&storage_nfs_driver)
 
-static const struct storage_job no_job;
 static char *dir; /* of this test: tools, state */
-
-static void assert_no_fault(gboolean done, struct fault *f, const char *what, int line)
-{
-    if (done)
-        return;
-    g_autofree char *text = fault_text(f);
-    g_error("line %d: %s: %s", line, what, text);
-}
-
-static void assert_fault(struct fault *f, const char *code)
-{
-    g_assert_cmpstr(f->code, ==, code);
-    fault_clear(f);
-}
 
 static char *in_dir(const char *name)
 {

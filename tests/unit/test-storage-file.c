@@ -13,28 +13,9 @@
 #include <unistd.h>
 
 #include "xenbackend/run.h"
-#include "xenbackend/storage/storage.h"
+#include "tests/unit/storage-fixture.h"
 
-#define MIB          ((gint64) 1 << 20)
-#define SR           "11111111-1111-4111-8111-111111111111"
-#define D            (&storage_file_driver)
-#define assert_ok(e) assert_no_fault((e), &f, #e, __LINE__)
-
-static const struct storage_job no_job;
-
-static void assert_no_fault(gboolean done, struct fault *f, const char *what, int line)
-{
-    if (done)
-        return;
-    g_autofree char *text = fault_text(f);
-    g_error("line %d: %s: %s", line, what, text);
-}
-
-static void assert_fault(struct fault *f, const char *code)
-{
-    g_assert_cmpstr(f->code, ==, code);
-    fault_clear(f);
-}
+#define D (&storage_file_driver)
 
 /* ---- a fresh directory for each test ---- */
 

@@ -129,7 +129,7 @@ extern const struct helper_method storage_methods[];
  * vdi.snapshot). No, unless the backend says at its start that no process of its own holds images open. */
 extern gboolean storage_writers_keep_still;
 /* Set at its start by a backend whose device model serves the qcow2 images of domains: from its return on the model of
- * the domain writes to what the paths (NULL-terminated) stand for now, to all from the same moment on; what it had open
+ * the domain writes to what the paths (NULL-terminated) stand for, to all from the same moment on; what it had open
  * until then is whole on the medium. Each was open or is a difference to what was. Those that it has open already, and
  * a domain that is gone, are no fault. FALSE with f set when it is not known to have happened; it may be asked again.
  * Blocks. NULL where nobody does that. */

@@ -388,7 +388,7 @@ static void do_step(struct work *w, struct step *s, GPtrArray *changed)
     if (!done) {
         g_autofree char *why = fault_text(&f);
         g_hash_table_add(w->failed, g_strdup(image->name));
-        g_info("%s: %s stays as it is for now: %s", w->d->path, image->name, why);
+        g_info("%s: %s is left as it is: %s", w->d->path, image->name, why);
     }
     fault_clear(&f);
 }
